@@ -1,0 +1,1 @@
+"""Reversible steps on a byte stream, each named by its suffix."""

@@ -1,0 +1,1 @@
+"""One module per part of BookReader: capture and verify side by side."""

@@ -1,0 +1,1 @@
+"""A BookReader-shaped system on embedded servers, with real data in it."""

@@ -1,0 +1,132 @@
+"""The plan: which component is captured when, in which timezone, and how old its newest may get.
+
+A plan is a TOML file: `production` ships with this package, any other is named by its path.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bookreader_backup_assets.core.errors import SettingsError
+
+SHIPPED = Path(__file__).parent / "plans"
+
+
+def _clock_time(value: object) -> time:
+    try:
+        parsed = time.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("a time of day such as '02:30'") from None
+    if parsed.second or parsed.microsecond or parsed.tzinfo:
+        raise ValueError("a time of day such as '02:30'")
+    return parsed
+
+
+def _timezone(value: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("a timezone such as 'UTC' or 'Europe/Moscow'") from None
+
+
+ClockTime = Annotated[time, BeforeValidator(_clock_time)]
+Zone = Annotated[ZoneInfo, BeforeValidator(_timezone)]
+
+
+class Row(BaseModel):
+    """One component's row: `at` is local time, `rpo_hours` the age at which its newest is too old."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: ClockTime
+    rpo_hours: float = Field(default=26, gt=0)
+
+
+class PostgresqlRow(Row):
+    """`digests` names tables (`schema.table`) compared by content, or `true` for all of them."""
+
+    digests: bool | list[str] = False
+
+
+class Plan(BaseModel):
+    """The whole table. A component without a row is not captured by schedules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    timezone: Zone
+    deadline: ClockTime
+    postgresql: PostgresqlRow | None = None
+    redis: Row | None = None
+    storage: Row | None = None
+    config: Row | None = None
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """The planned components, in the order in which they are captured."""
+        named = {
+            "postgresql": self.postgresql,
+            "redis": self.redis,
+            "storage": self.storage,
+            "config": self.config,
+        }
+        return {name: row for name, row in named.items() if row is not None}
+
+
+def load_plan(name: str, *, timezone: str | None = None) -> Plan:
+    """Return the shipped plan of that name, or the one in the file at that path.
+
+    `timezone` replaces the plan's own. Raises `SettingsError` naming the line and what may stand there.
+    """
+    path = SHIPPED / f"{name}.toml"
+    if not path.exists():
+        path = Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
+        raise SettingsError(
+            f"there is no plan {name!r}", hint=f"set BACKUP_PLAN to a file, or to one of: {shipped}"
+        ) from None
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    if timezone is not None:
+        document["timezone"] = timezone
+    try:
+        return Plan.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError(*_explain(path, text, error)) from None
+
+
+def _explain(path: Path, text: str, error: ValidationError) -> tuple[str]:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    wrong = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = Plan if len(where) == 1 else PostgresqlRow
+        wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
+    line = _line_of(where, text)
+    at = f"line {line}, " if line else ""
+    return (f"{path}: {at}{'.'.join(where)}: {wrong}",)
+
+
+def _line_of(where: list[str], text: str) -> int | None:
+    """Return the line of a key: the first that assigns or opens it, within its section."""
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if bare.startswith("["):
+            section = bare.partition("]")[0].strip("[ ")
+            if [section] == where:
+                return number
+        key = bare.partition("=")[0].strip().strip('"')
+        if where[:2] == ([section, key] if section else [key]):
+            return number
+    return None

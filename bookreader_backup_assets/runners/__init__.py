@@ -1,0 +1,1 @@
+"""How a service is reached: inside its container, or directly on this machine."""

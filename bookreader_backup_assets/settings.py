@@ -1,0 +1,150 @@
+"""Settings from the environment, `.env`, or secret files: `BACKUP_…`, or `BACKUP_…_FILE` for a value
+that lies in a file. The table in `docs/reference/settings.md` is made from this module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bookreader_backup_assets.core.errors import SettingsError
+from bookreader_backup_assets.core.secret import Secret
+
+PREFIX = "BACKUP_"
+
+
+def _secret(value: object) -> Secret:
+    return value if isinstance(value, Secret) else Secret(str(value))
+
+
+def _listed(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+SecretText = Annotated[Secret, BeforeValidator(_secret)]
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Settings(BaseModel):
+    """Where BookReader is, where backups go, and how they are kept. Descriptions are the documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    runner: Literal["docker", "local"] = Field(
+        "docker",
+        description="How services are reached: `docker` (in their containers) or `local` (URLs, paths)",
+    )
+    vault: Path = Field(
+        Path("/var/backups/bookreader"), description="Folder that keeps the artifacts: the local vault"
+    )
+    plan: str = Field("production", description="Name of a shipped plan, or the path of your own")
+    timezone: str | None = Field(None, description="Replaces the plan's timezone, such as `Europe/Moscow`")
+    first_day: date | None = Field(
+        None, description="First daily partition in Dagster; without it, the day the vault was made"
+    )
+    key: SecretText | None = Field(
+        None,
+        description="Passphrase that encrypts config and roles (AES256). Keep a copy away from this host",
+    )
+    compose_project: str | None = Field(
+        None, description="Compose project to look for containers in, where a host runs several"
+    )
+    postgresql_container: str | None = Field(
+        None, description="Container of PostgreSQL, if not found by itself"
+    )
+    postgresql_database: str = Field("bookreader", description="Name of the database (runner `docker`)")
+    postgresql_user: str = Field("postgres", description="User that reads it (runner `docker`)")
+    postgresql_password: SecretText | None = Field(None, description="That user's password")
+    postgresql_url: SecretText | None = Field(
+        None, description="`postgresql://user:password@host:port/database` (runner `local`)"
+    )
+    postgresql_programs: Path | None = Field(
+        None, description="Folder of `pg_dump` and `psql` not older than the server (runner `local`)"
+    )
+    redis_container: str | None = Field(None, description="Container of Redis, if not found by itself")
+    redis_password: SecretText | None = Field(None, description="Redis's `requirepass`")
+    redis_url: SecretText | None = Field(None, description="`redis://:password@host:port` (runner `local`)")
+    redis_programs: Path | None = Field(
+        None, description="Folder of `redis-cli` and `redis-server` for runner `local` and scratch servers"
+    )
+    storage_container: str | None = Field(
+        None, description="Container that mounts the storage folder, if not found by itself"
+    )
+    storage_path: str = Field(
+        "/app/storage", description="The storage folder: inside that container, or on this machine"
+    )
+    config_root: Path = Field(Path(), description="Folder of BookReader's compose file")
+    config_paths: Listed = Field(
+        ("docker-compose.yml", ".env", "nginx"),
+        description="Files and folders of the configuration, relative to that folder, separated by commas",
+    )
+    scratch: Path = Field(
+        Path(tempfile.gettempdir()), description="Folder for the scratch servers that restores are tried on"
+    )
+
+
+def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
+    """Return the settings in `environ` (default: this process's) over those in `env_file` (`./.env`).
+
+    Raises `SettingsError` naming the variable, the line of a file, and what may stand there.
+    """
+    environ = os.environ if environ is None else environ
+    file = env_file if env_file is not None else Path(".env")
+    read = dotenv_values(file, interpolate=False) if file.is_file() else {}
+    merged = {**{k: v for k, v in read.items() if v is not None}, **environ}
+    given = {name: value for name, value in merged.items() if name.startswith(PREFIX)}
+    values: dict[str, Any] = {}
+    for variable, value in given.items():
+        field, text = _field(variable, value)
+        if field in values and variable.endswith("_FILE"):
+            continue  # a value set directly wins over one in a file
+        values[field] = text
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"{PREFIX}{str(first['loc'][0]).upper()}"
+        raise SettingsError(f"{variable}{_line(variable, file, environ)}: {first['msg']}") from None
+
+
+def variables() -> dict[str, str]:
+    """Every variable, and what it is for."""
+    fields = Settings.model_fields.items()
+    return {f"{PREFIX}{name.upper()}": field.description or "" for name, field in fields}
+
+
+def _field(variable: str, value: str) -> tuple[str, str]:
+    name = variable.removeprefix(PREFIX).lower()
+    if name in Settings.model_fields:
+        return name, value
+    if variable.endswith("_FILE") and (name := name.removesuffix("_file")) in Settings.model_fields:
+        try:
+            return name, Path(value).read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"{variable} names {value}, which cannot be read: {getattr(error, 'strerror', error)}"
+            ) from None
+    near = difflib.get_close_matches(variable, variables(), n=1, cutoff=0.5)
+    raise SettingsError(
+        f"{variable} is not a setting",
+        hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(variables())}",
+    )
+
+
+def _line(variable: str, file: Path, environ: Mapping[str, str]) -> str:
+    if variable in environ or not file.is_file():
+        return ""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip().removeprefix("export ").startswith(f"{variable}="):
+            return f" ({file}, line {number})"
+    return ""

@@ -1,0 +1,1 @@
+"""Places that keep artifacts. Policy stays out; reading is in."""

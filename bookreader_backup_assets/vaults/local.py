@@ -1,0 +1,161 @@
+"""The vault in a folder: `.partial` → fsync → rename → fsync of the folder; files 0600, folders 0700."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, SpaceError, VaultError
+from bookreader_backup_assets.core.streams import CHUNK, Meter
+from bookreader_backup_assets.vaults.base import Stored
+
+PARTIAL = ".partial"
+_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class LocalVault:
+    """A folder on this machine."""
+
+    root: Path
+    name: str = "local"
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+        """See `Vault.put`."""
+        path = self._path(name)
+        partial = path.with_name(path.name + PARTIAL)
+        with self._errors(name):
+            _make_folders(path.parent)
+            try:
+                # whoever holds the .partial owns the name, so the rename below replaces nothing
+                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                raise NameTakenError(f"{name} is being written already") from None
+        try:
+            if path.exists():
+                raise NameTakenError(f"{name} exists already")
+            size = 0
+            for chunk in chunks:  # outside of _errors: what the source raises is not this vault's error
+                with self._errors(name):
+                    size += _write_all(descriptor, chunk)
+            with self._errors(name):
+                os.fsync(descriptor)
+                _forget_cached(descriptor)
+                partial.rename(path)
+                fsync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        return Stored(name, size)
+
+    def open(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See `Vault.open`."""
+        with self._errors(name), self._path(name).open("rb", buffering=0) as file:
+            file.seek(offset)
+            left = length
+            while left is None or left > 0:
+                chunk = file.read(CHUNK if left is None else min(CHUNK, left))
+                if not chunk:
+                    break
+                left = None if left is None else left - len(chunk)
+                yield chunk
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """See `Vault.list`."""
+        with self._errors(prefix):
+            for folder, folders, files in os.walk(self.root):
+                folders.sort()
+                for file in sorted(files):
+                    name = os.path.relpath(os.path.join(folder, file), self.root)
+                    if name.startswith(prefix) and not name.endswith(PARTIAL) and _NAME.fullmatch(name):
+                        yield Stored(name, os.stat(os.path.join(folder, file)).st_size)
+
+    def stat(self, name: str) -> Stored:
+        """See `Vault.stat`."""
+        with self._errors(name):
+            return Stored(name, self._path(name).stat().st_size)
+
+    def digest(self, name: str) -> str:
+        """See `Vault.digest`."""
+        meter = Meter(self.open(name))
+        for _ in meter:
+            pass
+        return meter.sha256
+
+    def free(self) -> int | None:
+        """See `Vault.free`."""
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def local_path(self, name: str) -> Path | None:
+        """See `Vault.local_path`."""
+        return self._path(name)
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name) or name.endswith(PARTIAL):
+            raise VaultError(f"{name!r} cannot be the name of a file in a vault")
+        return self.root / name
+
+    @contextlib.contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"the {self.name} vault has no {name}", hint=f"it is at {self.root}"
+            ) from None
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise SpaceError(
+                    f"the {self.name} vault at {self.root} is full: {name} was not written",
+                    hint="free space there, or move BACKUP_VAULT to a larger disk",
+                ) from None
+            raise VaultError(
+                f"the {self.name} vault at {self.root} failed on {name}: {error.strerror}",
+                hint="check that the folder is writable by this user",
+            ) from None
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make `folder` and what is missing above it, each 0700 and durable."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    fsync_folder(folder.parent)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> int:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(chunk)
+
+
+def _forget_cached(descriptor: int) -> None:
+    """Drop the file from the page cache, so that reading it back reads the disk."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

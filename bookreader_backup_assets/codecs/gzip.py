@@ -45,7 +45,7 @@ def decode(chunks: Iterable[bytes]) -> Iterator[bytes]:
             member_open = True
             try:
                 plain = decompressor.decompress(rest)
-            except isal_zlib.IsalError as error:
+            except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub forgets what it derives from
                 raise DamagedError(f"the gzip stream is damaged: {error}") from None
             if plain:
                 yield plain

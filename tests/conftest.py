@@ -1,0 +1,23 @@
+"""Fixtures of every suite, and the switch that turns a skip for a missing service into a failure."""
+
+import os
+
+import pytest
+
+pytest_plugins = [
+    "tests.fixtures.postgresql",
+    "tests.fixtures.redis",
+    "tests.fixtures.docker",
+]
+
+for name in [name for name in os.environ if name.startswith("BACKUP_")]:
+    del os.environ[name]  # a developer's own settings are not the tests'
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what this machine could not run."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.getreports("skipped")}
+    for reason in sorted(reasons):
+        terminalreporter.write_line(
+            f"not run on this machine: {reason.removeprefix('Skipped: ')}", yellow=True
+        )

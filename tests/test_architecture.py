@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
         ["mypy"],
         ["lint-imports"],
     ],
-    ids=lambda command: " ".join(command),
+    ids=" ".join,
 )
 def test_tools_find_nothing(command):
     """Ruff, the strict type checker and import-linter have nothing to say."""

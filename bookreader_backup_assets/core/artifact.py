@@ -17,7 +17,9 @@ from bookreader_backup_assets.core.check import Outcome, Verdict
 from bookreader_backup_assets.core.errors import DamagedError, RefusedError
 
 FORMAT_VERSION = 1
-ENTRY_SUFFIX = ".json"
+ENTRY_SUFFIX = ".entry.json"
+"""Not plain `.json`: a manifest is an artifact that ends in `.json` itself."""
+PROOF_INFIX = ".proof-"
 KINDS = ("full", "incr")
 
 _NAME = re.compile(
@@ -122,7 +124,8 @@ class Entry:
     `size` (bytes) and `sha256` speak of the stored bytes; `codecs` were applied in that order;
     `fingerprint` is what the source held at that instant; `source` says where it was read
     (runner, container, image); `seconds` how long capture took; `late` that it was filed under a
-    past day; `verified` what had been checked before this entry was written.
+    past day; `checks` names the checks that must pass before it counts as verified, and `verified`
+    what held already when this entry was written (its bytes, read back).
     """
 
     installation: str
@@ -143,6 +146,7 @@ class Entry:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     companions: tuple[Companion, ...] = ()
     problems: tuple[Problem, ...] = ()
+    checks: tuple[str, ...] = ()
     verified: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
@@ -179,6 +183,7 @@ class Entry:
                     "codecs": tuple(document["codecs"]),
                     "companions": tuple(Companion(**c) for c in document["companions"]),
                     "problems": tuple(Problem(**p) for p in document["problems"]),
+                    "checks": tuple(document["checks"]),
                     "verified": tuple(document["verified"]),
                 }
             )
@@ -205,7 +210,7 @@ class Proof:
     @property
     def proof_name(self) -> str:
         """The name of the file this proof is kept in, beside the artifact."""
-        return f"{self.artifact}.proof-{self.at.astimezone(UTC):%Y%m%dT%H%M%S.%f}Z{ENTRY_SUFFIX}"
+        return f"{self.artifact}{PROOF_INFIX}{self.at.astimezone(UTC):%Y%m%dT%H%M%S.%f}Z.json"
 
     def to_json(self) -> bytes:
         """The proof as it is stored."""

@@ -1,0 +1,86 @@
+"""What a vault holds, read from its entries: never a database, so never out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bookreader_backup_assets.core.artifact import (
+    ENTRY_SUFFIX,
+    PROOF_INFIX,
+    Entry,
+    Proof,
+    load_document,
+    parse_utc,
+)
+from bookreader_backup_assets.core.check import Verdict
+from bookreader_backup_assets.core.errors import DamagedError
+from bookreader_backup_assets.core.manifest import Failure, Standing, standing
+from bookreader_backup_assets.vaults.base import Vault
+
+
+@dataclass
+class Catalog:
+    """A reading of the vault. Each entry and proof is read once; make a new one to see what is new.
+
+    Files that are no entries are passed over. An entry that cannot be read is in `unreadable`, since
+    one damaged entry must not hide the others.
+    """
+
+    vault: Vault
+    unreadable: list[str] = field(default_factory=list)
+    _entries: dict[str, Entry] = field(default_factory=dict, repr=False)
+    _proofs: dict[str, list[Proof]] = field(default_factory=dict, repr=False)
+    _read: bool = field(default=False, repr=False)
+
+    def entries(self, *, component: str = "", asset: str = "", set_id: str = "") -> list[Entry]:
+        """Return the entries, oldest first, of one component, asset or set if asked."""
+        self._load()
+        found = [
+            entry
+            for entry in self._entries.values()
+            if (not component or entry.component == component)
+            and (not asset or entry.asset == asset)
+            and (not set_id or entry.set == set_id)
+        ]
+        return sorted(found, key=lambda entry: (entry.captured_at, entry.name))
+
+    def proofs(self, entry: Entry) -> list[Proof]:
+        """Return what was found out about an entry later, oldest first."""
+        self._load()
+        return sorted(self._proofs.get(entry.name, []), key=lambda proof: proof.at)
+
+    def standing(self, entry: Entry) -> Standing:
+        """Return where an entry stands with its checks."""
+        return standing(entry, self.proofs(entry))
+
+    def newest(self, asset: str, *, set_id: str = "", verified: bool = False) -> Entry | None:
+        """Return the entry of an asset with the latest `captured_at`, or None.
+
+        With `verified`, only those that every check of theirs passed.
+        """
+        for entry in reversed(self.entries(asset=asset, set_id=set_id)):
+            if not verified or self.standing(entry).verdict is Verdict.PASSED:
+                return entry
+        return None
+
+    def failures(self, set_id: str) -> Iterator[Failure]:
+        """Yield the captures of a set that ended in no artifact."""
+        for stored in self.vault.list(f"failures/{set_id}/"):
+            document = load_document(b"".join(self.vault.open(stored.name)), stored.name)
+            yield Failure(**{**document, "at": parse_utc(document["at"])})
+
+    def _load(self) -> None:
+        if self._read:
+            return
+        self._read = True
+        for stored in self.vault.list():
+            try:
+                if stored.name.endswith(ENTRY_SUFFIX):
+                    entry = Entry.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)
+                    self._entries[entry.name] = entry
+                elif PROOF_INFIX in stored.name:
+                    proof = Proof.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)
+                    self._proofs.setdefault(proof.artifact, []).append(proof)
+            except DamagedError:
+                self.unreadable.append(stored.name)

@@ -1,0 +1,87 @@
+"""An installation: where its artifacts go, what it captures, and the id that tells it from others."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from bookreader_backup_assets import __version__
+from bookreader_backup_assets.codecs.chain import Codecs
+from bookreader_backup_assets.components.base import Component, Scratch
+from bookreader_backup_assets.core.artifact import FORMAT_VERSION, load_document
+from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
+from bookreader_backup_assets.vaults.base import Vault
+
+_IDENTITY = "installation.json"
+
+Images = Callable[[], Mapping[str, Mapping[str, str]]]
+"""The images of BookReader's containers, by service; none where nothing runs in containers."""
+
+
+def utc_now() -> datetime:
+    """The instant it is."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What `assembly.assemble` makes of the settings, and every action works on.
+
+    `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
+    is to have; `zone` is the plan's timezone; `now` is the clock.
+    """
+
+    vault: Vault
+    codecs: Codecs
+    components: Mapping[str, Component]
+    planned: tuple[str, ...]
+    scratch: Scratch
+    zone: ZoneInfo
+    images: Images = dict
+    now: Callable[[], datetime] = utc_now
+    host: str = socket.gethostname()
+    version: str = __version__
+
+    @cached_property
+    def id(self) -> str:
+        """The id in the vault's root, made at the first capture."""
+        return self._identity()[0]
+
+    @cached_property
+    def since(self) -> date:
+        """The day this installation's vault was made, in the plan's timezone."""
+        return self._identity()[1].astimezone(self.zone).date()
+
+    def today(self) -> str:
+        """The set id of the day it is."""
+        return self.now().astimezone(self.zone).date().isoformat()
+
+    def component(self, asset: str) -> Component:
+        """Return the component that captures `asset`. Raises `RefusedError` for an unknown one."""
+        if asset not in self.components:
+            raise RefusedError(
+                f"there is no asset {asset!r}", hint=f"there are: {', '.join(self.components)}"
+            )
+        return self.components[asset]
+
+    def _identity(self) -> tuple[str, datetime]:
+        try:
+            document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)
+        except NotFoundError:
+            document = {
+                "format_version": FORMAT_VERSION,
+                "id": str(uuid.uuid4()),
+                "made_at": self.now().isoformat(),
+                "host": self.host,
+            }
+            try:
+                self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
+            except NameTakenError:
+                return self._identity()  # another process was first
+        return str(document["id"]), datetime.fromisoformat(document["made_at"])

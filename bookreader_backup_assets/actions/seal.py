@@ -1,0 +1,98 @@
+"""Seal: fold a day's artifacts into its manifest, which is an artifact itself, captured like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bookreader_backup_assets.actions.capture import capture
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
+from bookreader_backup_assets.core.artifact import Entry, load_document
+from bookreader_backup_assets.core.check import Outcome, failed, passed
+from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.core.manifest import Manifest, fold
+
+
+@dataclass(frozen=True)
+class ManifestComponent:
+    """The manifest of one set as a component, so that it is written, read back and checked like the rest."""
+
+    manifest: Manifest | None = None
+    component: str = "backup_set"
+    artifact: str = "manifest"
+    stem: str = "backup_manifest"
+    suffix: str = ".json"
+    kind: str | None = None
+    codecs: tuple[str, ...] = ()
+
+    @property
+    def checks(self) -> Mapping[str, str]:
+        """See `Component.checks`."""
+        return {"complete": "every artifact that the plan asks for is in the set, and verified"}
+
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """See `Component.capture`."""
+        assert self.manifest is not None
+        manifest = self.manifest
+        facts = Facts(
+            captured_at=manifest.sealed_at,
+            fingerprint={
+                "kind": "manifest",
+                "complete": manifest.complete,
+                "members": len(manifest.members),
+                "missing": [missing.asset for missing in manifest.missing],
+            },
+            companions={("text", ".txt"): [manifest.to_text().encode()]},
+        )
+        data = manifest.to_json()
+        yield Capture(iter([data]), lambda: facts, len(data))
+
+    def unchanged_since(self, newest: Entry) -> bool:  # noqa: ARG002 - each seal is a moment of its own
+        """See `Component.unchanged_since`."""
+        return False
+
+    def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
+        """See `Component.verify`."""
+        if "complete" not in names:
+            return
+        document = load_document(b"".join(stored.plain()), stored.entry.name)
+        missing = document.get("missing")
+        if not isinstance(missing, list):
+            raise DamagedError(f"{stored.entry.name} is not a manifest")
+        if missing:
+            said = "; ".join(f"{one['asset']}: {one['why']}" for one in missing)
+            yield failed("complete", said, missing=len(missing))
+        else:
+            yield passed("complete", "everything planned is there and verified", missing=0)
+
+
+def seal(installation: Installation, set_id: str) -> Entry:
+    """Write the manifest of a set, a new file each time, and return its entry.
+
+    Raises `RefusedError` for a day on which nothing was captured, nor attempted.
+    """
+    catalog = Catalog(installation.vault)
+    held = [(entry, catalog.proofs(entry)) for entry in catalog.entries()]
+    failures = list(catalog.failures(set_id))
+    manifest = fold(
+        installation=installation.id,
+        set_id=set_id,
+        sealed_at=installation.now(),
+        host=installation.host,
+        planned=installation.planned,
+        entries=held,
+        failures=failures,
+        versions={"bookreader-backup": installation.version},
+        images=installation.images(),
+    )
+    if not manifest.members and not failures and set_id != installation.today():
+        raise RefusedError(
+            f"nothing was captured on {set_id}, so there is nothing to seal",
+            hint="a past day cannot be captured; seal a day that `bookreader-backup list` shows",
+        )
+    entry, _ = capture(installation, ManifestComponent(manifest), set_id)
+    return entry

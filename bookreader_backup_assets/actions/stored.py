@@ -1,0 +1,58 @@
+"""An artifact in a vault, read and compared with its entry as it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.core.artifact import Entry
+from bookreader_backup_assets.core.errors import DamagedError
+from bookreader_backup_assets.core.streams import Meter, Progress, quiet
+
+
+@dataclass
+class StoredArtifact:
+    """Implements `components.base.Stored` over an installation's vault.
+
+    `meter` is that of the last reading, for the one who compares size and sha256 afterwards.
+    """
+
+    installation: Installation
+    entry: Entry
+    progress: Progress = quiet
+    meter: Meter | None = field(default=None, repr=False)
+
+    @property
+    def path(self) -> Path | None:
+        """See `Stored.path`."""
+        return self.installation.vault.local_path(self.entry.name)
+
+    def plain(self) -> Iterator[bytes]:
+        """See `Stored.plain`."""
+        self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
+        return self.installation.codecs.decode(self.entry.codecs, self.meter)
+
+    def companion(self, role: str) -> Iterator[bytes]:
+        """See `Stored.companion`."""
+        companion = self.entry.companion(role)
+        meter = Meter(self.installation.vault.open(companion.name))
+        yield from meter
+        if meter.sha256 != companion.sha256:
+            raise DamagedError(f"{companion.name} is not what was captured: its sha256 differs")
+
+    def sibling(self, asset: str) -> StoredArtifact | None:
+        """See `Stored.sibling`."""
+        held = Catalog(self.installation.vault).entries(asset=asset, set_id=self.entry.set)
+        same = [entry for entry in held if entry.label == self.entry.label]
+        return StoredArtifact(self.installation, same[-1]) if same else None
+
+    def measured(self) -> Meter:
+        """Return a meter through which every stored byte has passed, reading them again only if need be."""
+        if self.meter is None or not self.meter.ended:
+            self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
+            for _ in self.meter:
+                pass
+        return self.meter

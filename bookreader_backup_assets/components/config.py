@@ -1,0 +1,195 @@
+"""Configuration: exactly the paths configured, always encrypted, a new artifact only for new content.
+
+Nothing is ever in clear on a disk: the archive is small, made in memory as it is read, and encrypted on
+its way. The content's hash is keyed with the passphrase, so that an entry tells nobody what a short
+`.env` holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bookreader_backup_assets.codecs.gpg import Gpg
+from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
+from bookreader_backup_assets.core.artifact import Entry, Problem
+from bookreader_backup_assets.core.check import Outcome, failed, passed
+from bookreader_backup_assets.core.errors import DamagedError, SourceAbsentError, SourceError
+
+_ABSENT = "configured, and not there"
+
+
+@dataclass(frozen=True)
+class ConfigArchive:
+    """The files and folders `paths`, relative to `root`, as one encrypted `.tar.gz`."""
+
+    root: Path
+    paths: tuple[str, ...]
+    gpg: Gpg = field(repr=False)
+    component: str = "config"
+    artifact: str = "archive"
+    stem: str = "config"
+    suffix: str = ".tar"
+    kind: str | None = None
+    codecs: tuple[str, ...] = ("gzip", "gpg")
+
+    @property
+    def checks(self) -> Mapping[str, str]:
+        """See `Component.checks`."""
+        return {
+            "decrypts": "the key opens it and it unpacks to its end",
+            "paths_present": "each configured path was there and is in it",
+        }
+
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """See `Component.capture`. Raises `KeyMissingError` before anything is read."""
+        key = self.gpg.require()
+        captured_at = datetime.now(UTC)
+        content = hmac.new(key.reveal().encode(), digestmod=hashlib.sha256)
+        sizes: dict[str, int] = {}
+        problems: list[Problem] = []
+
+        def facts() -> Facts:
+            return Facts(
+                captured_at=captured_at,
+                fingerprint=self._fingerprint(content.hexdigest(), sizes),
+                source={"runner": "local", "root": str(self.root)},
+                problems=tuple(problems),
+            )
+
+        yield Capture(self._archive(content, sizes, problems), facts)
+
+    def unchanged_since(self, newest: Entry) -> bool:
+        """See `Component.unchanged_since`: the content's hash is the same."""
+        key = self.gpg.require()
+        content = hmac.new(key.reveal().encode(), digestmod=hashlib.sha256)
+        sizes: dict[str, int] = {}
+        for _ in self._archive(content, sizes, []):
+            pass
+        return newest.fingerprint == self._fingerprint(content.hexdigest(), sizes)
+
+    def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
+        """See `Component.verify`."""
+        expected = stored.entry.fingerprint
+        try:
+            files, held = _unpack(stored.plain())
+        except tarfile.TarError as error:
+            raise DamagedError(f"it does not unpack: {error}") from None
+        if "decrypts" in names:
+            if files == expected["files"]:
+                yield passed("decrypts", f"{len(files)} files unpack from it", files=len(files))
+            else:
+                yield failed("decrypts", "it unpacks to other files than were captured", files=len(files))
+        if "paths_present" in names:
+            yield _paths_present(expected["configured"], held)
+
+    def _archive(self, content: hmac.HMAC, sizes: dict[str, int], problems: list[Problem]) -> Iterator[bytes]:
+        """Yield the tar, adding names, modes and bytes to `content` as they pass."""
+        if not self.root.is_dir():
+            raise SourceAbsentError(
+                f"the configuration's folder {self.root} is not there",
+                hint="set BACKUP_CONFIG_ROOT to the folder of BookReader's compose file",
+            )
+        for path in self._listed(problems):
+            name = str(path.relative_to(self.root) if path.is_relative_to(self.root) else path).lstrip("/")
+            found = _read(path, name)
+            if found is None:
+                problems.append(Problem("not a file, folder or link: left out", name))
+                continue
+            member, data = found
+            digest = hashlib.sha256(data).hexdigest()
+            said = f"{name}\0{member.mode:o}\0{member.linkname}\0{digest}\n"
+            content.update(said.encode("utf-8", "surrogateescape"))
+            if not member.isdir():
+                sizes[name] = len(data)
+            yield member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + data + _padding(len(data))
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+    def _listed(self, problems: list[Problem]) -> Iterator[Path]:
+        for configured in self.paths:
+            path = self.root / configured
+            if not path.exists() and not path.is_symlink():
+                problems.append(Problem(_ABSENT, configured))
+                continue
+            yield path
+            if path.is_dir() and not path.is_symlink():
+                yield from sorted(path.rglob("*"))
+
+    def _fingerprint(self, content: str, sizes: dict[str, int]) -> dict[str, Any]:
+        return {"kind": "paths", "configured": list(self.paths), "content": content, "files": dict(sizes)}
+
+
+def _read(path: Path, name: str) -> tuple[tarfile.TarInfo, bytes] | None:
+    """Return a path as a member of a tar with its content, or None for what is no file, folder or link."""
+    member = tarfile.TarInfo(name)
+    try:
+        status = path.lstat()
+        member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+        member.uid, member.gid = status.st_uid, status.st_gid
+        if path.is_symlink():
+            member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
+        elif path.is_dir():
+            member.type = tarfile.DIRTYPE
+        elif path.is_file():
+            data = path.read_bytes()
+            member.size = len(data)
+            return member, data
+        else:
+            return None
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be read: {error.strerror}", hint="run as a user that may read it"
+        ) from None
+    return member, b""
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+class _Source(io.RawIOBase):
+    """A file object over chunks, for `tarfile`."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            self._rest = next(self._chunks, b"")
+            if not self._rest:
+                return 0
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def _unpack(chunks: Iterator[bytes]) -> tuple[dict[str, int], set[str]]:
+    """Read the tar to its end; return the size of each file and link, and the names of all members."""
+    source = io.BufferedReader(_Source(chunks))
+    with tarfile.open(fileobj=source, mode="r|") as tar:
+        members = list(tar)
+    while source.read(1 << 20):
+        pass
+    files = {member.name: member.size for member in members if not member.isdir()}
+    return files, {member.name for member in members}
+
+
+def _paths_present(configured: Iterable[str], names: set[str]) -> Outcome:
+    absent = [path for path in configured if path.strip("/") not in names]
+    if absent:
+        return failed("paths_present", f"not in it: {', '.join(absent)}", missing=len(absent))
+    return passed("paths_present", "each configured path is in it", missing=0)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bookreader_backup_assets.core.artifact import Problem
-from bookreader_backup_assets.core.errors import CommandError, SourceAbsentError
+from bookreader_backup_assets.core.errors import SourceAbsentError
 from bookreader_backup_assets.core.streams import CHUNK
-from bookreader_backup_assets.runners import process
+from bookreader_backup_assets.runners import child, process
 from bookreader_backup_assets.runners.base import NO_ENV, STALL, Kind, Result, Session, Tree, TreeItem
 
 
@@ -47,30 +46,17 @@ class LocalRunner:
         timeout: float = STALL,
     ) -> Result:
         """See `Runner.run`."""
-        started = time.monotonic()
-        child = process.Process(self._found(argv), env={**self.env, **env}, stdin=stdin is not None)
-        try:
-            if stdin is not None:
-                assert child.popen.stdin is not None
-                process.Feeder(child.popen.stdin, stdin)
-            said = bytearray()
-            while (chunk := child.read(max(0.0, started + timeout - time.monotonic()))) != b"":
-                if chunk is None:
-                    raise child.silent(timeout)
-                said += chunk
-            child.wait(max(process.GRACE, started + timeout - time.monotonic()))
-            return Result(bytes(said), child.complaint())
-        finally:
-            child.close()
+        program = process.Process(self._found(argv), env={**self.env, **env}, stdin=stdin is not None)
+        return child.gather(program, stdin, timeout)
 
     @contextmanager
     def session(self, argv: Sequence[str], *, env: Mapping[str, str] = NO_ENV) -> Iterator[Session]:
         """See `Runner.session`."""
-        child = process.Process(self._found(argv), env={**self.env, **env}, stdin=True)
+        program = process.Process(self._found(argv), env={**self.env, **env}, stdin=True)
         try:
-            yield _LocalSession(child)
+            yield child.Talk(program)
         finally:
-            child.close()
+            program.close()
 
     def read_tree(self, path: str) -> Tree:
         """See `Runner.read_tree`."""
@@ -88,40 +74,6 @@ class LocalRunner:
         if self.programs is not None and (self.programs / argv[0]).exists():
             return [str(self.programs / argv[0]), *argv[1:]]
         return argv
-
-
-class _LocalSession:
-    def __init__(self, child: process.Process) -> None:
-        self._child = child
-        self._rest = b""
-
-    def send(self, data: bytes) -> None:
-        pipe = self._child.popen.stdin
-        assert pipe is not None
-        try:
-            pipe.write(data)
-            pipe.flush()
-        except OSError:
-            raise self._ended() from None
-
-    def readline(self, timeout: float) -> bytes:
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._rest:
-            chunk = self._child.read(max(0.0, deadline - time.monotonic()))
-            if chunk is None:
-                raise self._child.silent(timeout)
-            if not chunk:
-                raise self._ended()
-            self._rest += chunk
-        line, self._rest = self._rest.split(b"\n", 1)
-        return line
-
-    def _ended(self) -> CommandError:
-        try:
-            self._child.wait(process.GRACE)
-        except CommandError as error:
-            return error
-        return CommandError(self._child.program, 0, self._child.complaint(), what="ended too early")
 
 
 def _walk(root: bytes, problems: list[Problem]) -> Iterator[TreeItem]:

@@ -8,16 +8,13 @@ import select
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from bookreader_backup_assets.core.errors import CommandError, SourceAbsentError
 from bookreader_backup_assets.core.streams import CHUNK
+from bookreader_backup_assets.runners import child
 
-GRACE = 5.0
-"""Seconds between asking a program to end and ending it."""
 _STDERR_KEPT = 64 * 1024
 
 
@@ -64,6 +61,11 @@ class Process:
             for descriptor in handed:
                 os.close(descriptor)
 
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Where to feed it, if it was started to be fed."""
+        return self.popen.stdin
+
     def complaint(self) -> str:
         """The end of what the program wrote to stderr."""
         size = os.fstat(self._stderr.fileno()).st_size
@@ -76,11 +78,6 @@ class Process:
         descriptor = self.popen.stdout.fileno()
         readable, _, _ = select.select([descriptor], [], [], timeout)
         return os.read(descriptor, CHUNK) if readable else None
-
-    def silent(self, seconds: float) -> CommandError:
-        """The error to raise when the program has been silent for too long."""
-        what = f"was silent for {seconds:.0f} s and was ended"
-        return CommandError(self.program, None, self.complaint(), what=what)
 
     def wait(self, timeout: float) -> None:
         """Wait for the end. Raises `CommandError` for any status but 0, or after `timeout` seconds."""
@@ -98,44 +95,18 @@ class Process:
 
     def close(self) -> None:
         """End the program if it still runs, and its children, and let go of the pipes."""
-        for pipe in (self.popen.stdin, self.popen.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
         if self.popen.poll() is None:
             _signal_group(self.popen.pid, signal.SIGTERM)
             try:
-                self.popen.wait(GRACE)
+                self.popen.wait(child.GRACE)
             except subprocess.TimeoutExpired:
                 _signal_group(self.popen.pid, signal.SIGKILL)
-                self.popen.wait(GRACE)
+                self.popen.wait(child.GRACE)
+        for pipe in (self.popen.stdin, self.popen.stdout):  # last: a thread may be blocked in a write
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
         self._stderr.close()
-
-
-class Feeder(threading.Thread):
-    """Writes chunks to a pipe in the background. `error` is what their source raised, if it did."""
-
-    def __init__(self, pipe: IO[bytes], chunks: Iterable[bytes]) -> None:
-        super().__init__(daemon=True)
-        self._pipe = pipe
-        self._chunks = chunks
-        self.error: BaseException | None = None
-        self.moved = time.monotonic()
-        self.start()
-
-    def run(self) -> None:
-        """Feed until the source or the reader ends."""
-        try:
-            for chunk in self._chunks:
-                self._pipe.write(chunk)
-                self.moved = time.monotonic()
-            self._pipe.close()
-        except (BrokenPipeError, ValueError):
-            pass  # the program has ended; its status says why
-        except BaseException as error:  # noqa: BLE001 - handed to the reading side, which raises it
-            self.error = error
-            with contextlib.suppress(OSError):
-                self._pipe.close()
 
 
 def stream(
@@ -147,26 +118,7 @@ def stream(
     secrets: Sequence[bytes] = (),
 ) -> Iterator[bytes]:
     """Yield a program's output; see `Runner.stream`. An error of `stdin` itself is raised as it is."""
-    process = Process(argv, env=env, stdin=stdin is not None, secrets=secrets)
-    try:
-        feeder = None
-        if stdin is not None:
-            assert process.popen.stdin is not None
-            feeder = Feeder(process.popen.stdin, stdin)
-        heard = time.monotonic()
-        while (chunk := process.read(min(stall, 1.0))) != b"":
-            if chunk is not None:
-                heard = time.monotonic()
-                yield chunk
-            elif time.monotonic() - max(heard, feeder.moved if feeder else heard) > stall:
-                raise process.silent(stall)
-        if feeder is not None:
-            feeder.join(GRACE)
-            if feeder.error is not None:
-                raise feeder.error
-        process.wait(stall)
-    finally:
-        process.close()
+    yield from child.follow(Process(argv, env=env, stdin=stdin is not None, secrets=secrets), stdin, stall)
 
 
 def _readable(secret: bytes) -> int:

@@ -47,7 +47,9 @@ class TreeItem:
 
     `mode` is the permission bits, `mtime_ns` nanoseconds since the epoch, `size` bytes of a file;
     `target` is where a symlink points, or the earlier path a hardlink shares its content with.
-    `chunks` reads a file's content, once, and before the next item is asked for.
+    `chunks` reads a file's content, once, and before the next item is asked for; it raises `SourceError`,
+    whose message says why, if that file is gone or unreadable: the rest of the tree is unharmed. Where it
+    can, a hardlink has `size` and `chunks` too, for when the earlier path could not be read.
     """
 
     path: bytes

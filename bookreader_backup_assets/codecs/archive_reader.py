@@ -1,0 +1,164 @@
+"""The seekable `.tar.gz`, read: in one pass as the rows its index should have, or one file alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from isal import isal_zlib
+
+from bookreader_backup_assets.codecs import gzip, tar
+from bookreader_backup_assets.codecs.index import Row
+from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.runners.tree import as_text
+
+_LARGEST = 3 * gzip.MEMBER  # of a member, decompressed: none that we wrote is larger
+_HEAD = gzip.member(b"")[:10]  # no CRC covers a member's head, and ours is always the same
+_GZIP = 31  # zlib's window bits for a gzip header
+
+Thing = TypeVar("Thing")
+
+
+def read(chunks: Iterable[bytes]) -> Iterator[Row]:
+    """Yield every path of an archive as its index should have it, but with times in whole seconds.
+
+    All of it is read: every CRC, header and content. Raises `DamagedError` where it is not an archive
+    that this program wrote, or is cut short, or goes on after its end.
+    """
+    source = _Source(_ahead(_members(chunks)))
+    while (row := source.row()) is not None:
+        yield row
+    source.finish()
+
+
+def read_one(open_range: Callable[[int, int], Iterable[bytes]], row: Row) -> Iterator[bytes]:
+    """Yield one file's content, by one read of its range of the archive: `open_range(offset, length)`.
+
+    A hard link's content is that of the row at its target. Raises `DamagedError`, at the latest after
+    the last chunk, unless it is what was archived.
+    """
+    if row.kind != "file":
+        raise RefusedError(f"{as_text(row.path)!r} is a {row.kind}: it has no content of its own")
+    skip, left = row.inside, row.size
+    digest = hashlib.sha256()
+    for plain in gzip.decode(open_range(row.offset, row.length)):
+        piece = plain[skip : skip + left]
+        skip = max(0, skip - len(plain))
+        left -= len(piece)
+        digest.update(piece)
+        if piece:
+            yield piece
+    if left or digest.hexdigest() != row.sha256:
+        raise DamagedError(f"{as_text(row.path)!r} is not what was archived")
+
+
+class _Member(NamedTuple):
+    begin: int
+    end: int
+    plain: bytes
+
+
+class _Source:
+    """The tar inside the members, and where in them it stands."""
+
+    def __init__(self, members: Iterator[_Member]) -> None:
+        self._members = members
+        self._member = _Member(0, 0, b"")
+        self._at = 0
+
+    def row(self) -> Row | None:
+        self._move_on()
+        begin = self._member.begin
+        item = tar.read_header(self._take)
+        if item is None:
+            return None
+        inside = self._at
+        if item.kind != "file" and item.size:
+            raise DamagedError(f"a tar header is damaged: a {item.kind} with content")
+        return Row(
+            path=item.path,
+            kind=item.kind,
+            mode=item.mode,
+            uid=item.uid,
+            gid=item.gid,
+            mtime_ns=item.mtime_ns,
+            inside=inside,
+            offset=begin,
+            size=item.size,
+            sha256=self._content(item.size) if item.kind == "file" else "",
+            length=self._member.end - begin,
+            target=item.target,
+        )
+
+    def finish(self) -> None:
+        if self._at != len(self._member.plain) or next(self._members, None) is not None:
+            raise DamagedError("the archive goes on after its end")
+
+    def _content(self, size: int) -> str:
+        digest = hashlib.sha256()
+        left = size
+        while left:
+            self._move_on()
+            piece = memoryview(self._member.plain)[self._at : self._at + left]
+            digest.update(piece)
+            self._at += len(piece)
+            left -= len(piece)
+        padding = tar.padding(size)
+        if self._take(len(padding)) != padding:
+            raise DamagedError("the tar archive has something between its files")
+        return digest.hexdigest()
+
+    def _take(self, count: int) -> bytes:
+        taken = self._member.plain[self._at : self._at + count]
+        if len(taken) != count:
+            raise DamagedError("a member of the archive ends in the middle of a header")
+        self._at += count
+        return taken
+
+    def _move_on(self) -> None:
+        while self._at == len(self._member.plain):
+            member = next(self._members, None)
+            if member is None:
+                raise DamagedError("the archive is cut short")
+            self._member, self._at = member, 0
+
+
+def _members(chunks: Iterable[bytes]) -> Iterator[_Member]:
+    begin = given = held = 0
+    head = b""
+    plain: list[bytes] = []
+    inflate = isal_zlib.decompressobj(wbits=_GZIP)
+    for chunk in chunks:
+        rest = chunk
+        given += len(chunk)
+        while rest:
+            head += rest[: len(_HEAD) - len(head)]
+            try:
+                plain.append(inflate.decompress(rest, _LARGEST))
+            except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub forgets what it derives from
+                raise DamagedError(f"the gzip stream is damaged: {error}") from None
+            held += len(plain[-1])
+            if held >= _LARGEST:
+                raise DamagedError("a gzip member is larger than any of this program's")
+            if not inflate.eof:
+                break
+            if head != _HEAD:
+                raise DamagedError("the head of a gzip member is damaged")
+            rest = inflate.unused_data
+            yield _Member(begin, given - len(rest), b"".join(plain))
+            begin, held, head = given - len(rest), 0, b""
+            plain.clear()
+            inflate = isal_zlib.decompressobj(wbits=_GZIP)
+    if begin != given:
+        raise DamagedError("the gzip stream is cut short")
+
+
+def _ahead(things: Iterator[Thing]) -> Iterator[Thing]:
+    """Yield `things`, the next of them made in a thread meanwhile: decompressed while one is hashed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, things, None)
+        while (thing := coming.result()) is not None:
+            coming = pool.submit(next, things, None)
+            yield thing

@@ -1,0 +1,172 @@
+"""`postgresql/dump`: the database from one exported snapshot, with its rows counted in that snapshot.
+
+The fingerprint therefore equals the dump, whatever writers do meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bookreader_backup_assets.components import postgresql_check as check
+from bookreader_backup_assets.components import postgresql_fingerprint as fingerprint
+from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
+from bookreader_backup_assets.components.psql import (
+    Psql,
+    client_env,
+    connect,
+    major,
+    program_version,
+    refuse_older,
+    understood,
+)
+from bookreader_backup_assets.core.artifact import Entry, parse_utc
+from bookreader_backup_assets.core.check import Outcome
+from bookreader_backup_assets.core.errors import BackupError, CommandError
+from bookreader_backup_assets.runners.base import Runner
+
+LOCK_WAIT = 60
+"""Seconds that pg_dump waits for a lock before it gives up: its own request would block writers behind it."""
+
+# the clock, as the snapshot's transaction has it, in UTC; sizes without indexes, which a dump does not hold
+_BEGIN = """
+SELECT jsonb_build_object(
+  'snapshot', pg_export_snapshot(),
+  'at', to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  'pid', pg_backend_pid(),
+  'server', current_setting('server_version'),
+  'encoding', pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype,
+  'bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0) FROM pg_class WHERE relkind = 'r' AND oid >= 16384)
+) FROM pg_database d WHERE d.datname = current_database()
+"""
+
+
+@dataclass(frozen=True)
+class PostgresqlDump:
+    """Captures and checks one database. `env` is what libpq's programs need to reach it."""
+
+    runner: Runner
+    env: Mapping[str, str] = field(repr=False)
+    database: str
+    digests: fingerprint.Digests = True
+
+    component = "postgresql"
+    artifact = "dump"
+    suffix = ".dump"
+    kind = None
+    codecs = ()
+
+    @property
+    def stem(self) -> str:
+        """The database's name, as far as names of files can say it."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", self.database).strip("-") or "database"
+
+    @property
+    def checks(self) -> Mapping[str, str]:
+        """See `Component.checks`."""
+        return check.CHECKS
+
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """See `Component.capture`. Raises `SourceError` if `pg_dump` is older than the server."""
+        with connect(self.runner, self.env, self.database) as psql:
+            client = program_version(self.runner, "pg_dump")
+            psql.tell("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
+            held = psql.ask(_BEGIN)
+            server = str(held["server"]).split(" ", 1)[0]
+            refuse_older("pg_dump", client, server)
+            counting = _Counting(lambda: fingerprint.take(psql, self.digests))
+
+            def facts() -> Facts:
+                return Facts(
+                    captured_at=_instant(held),
+                    fingerprint=counting.result(),
+                    versions={"server": server, "client": client},
+                    source={
+                        **self.runner.describe(),
+                        "database": self.database,
+                        **{key: str(held[key]) for key in ("encoding", "collate", "ctype")},
+                    },
+                )
+
+            dumping = self._dump(psql, counting, held, client, server)
+            try:
+                yield Capture(dumping, facts, expected=held["bytes"] // 2)
+            finally:
+                dumping.close()
+                if counting.thread.is_alive():  # left early: a closed psql would leave its query running
+                    with suppress(BackupError), connect(self.runner, self.env, self.database) as another:
+                        another.ask(f"SELECT to_jsonb(pg_terminate_backend({held['pid']}))")
+                    counting.thread.join(_LEAVE)
+
+    def unchanged_since(self, newest: Entry) -> bool:  # noqa: ARG002 - part of the seam
+        """Never: a database is captured each time."""
+        return False
+
+    def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:
+        """See `Component.verify`."""
+        return check.verify(self.runner, stored, scratch, names)
+
+    def _dump(
+        self, psql: Psql, counting: _Counting, held: dict[str, Any], client: str, server: str
+    ) -> Generator[bytes]:
+        env = client_env(self.env, self.database)
+        argv = ["pg_dump", "-w", "--format=custom", f"--snapshot={held['snapshot']}"]
+        argv += [f"--lock-wait-timeout={LOCK_WAIT}s", self._compression(client, server)]
+        with understood():
+            yield from self.runner.stream(argv, env=env)
+        counting.result()
+        with understood():
+            psql.ask("SELECT to_jsonb(1)")  # the snapshot was held to the end
+
+    def _compression(self, client: str, server: str) -> str:
+        """The fastest that both sides read: gzip at its default level takes five times as long."""
+        if min(major(client), major(server)) >= 16 and self._has_zstd():
+            return "--compress=zstd:1"
+        return "--compress=1"
+
+    def _has_zstd(self) -> bool:
+        # it looks at its options before it looks for a server
+        argv = ["pg_dump", "-w", "--format=custom", "--compress=zstd:1", "--host=/nonexistent"]
+        try:
+            self.runner.run(argv, env=client_env({}, "none"))
+        except CommandError as error:
+            return "connection to server" in error.stderr
+        return True
+
+
+_LEAVE = 20.0
+
+
+class _Counting:
+    """Counts in the background while the dump streams."""
+
+    def __init__(self, count: Callable[[], dict[str, Any]]) -> None:
+        self._count = count
+        self._found: dict[str, Any] = {}
+        self._error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="fingerprint", daemon=True)
+        self.thread.start()
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the fingerprint. Raises what the counting raised."""
+        self.thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            with understood():
+                self._found = self._count()
+        except BaseException as error:  # noqa: BLE001 - raised by result(), in the thread that captures
+            self._error = error
+
+
+def _instant(held: dict[str, Any]) -> datetime:
+    return parse_utc(held["at"])

@@ -1,0 +1,277 @@
+"""Redis servers that we start ourselves: for scratch restores, the demo and the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bookreader_backup_assets.components.base import ScratchRedis
+from bookreader_backup_assets.core.errors import (
+    BackupError,
+    CommandError,
+    DamagedError,
+    SourceAbsentError,
+    SpaceError,
+)
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.runners.local import LocalRunner
+
+READY = 30.0
+"""Seconds until a server must have answered."""
+LOADED = 3600.0
+"""Seconds until it must have loaded its dump."""
+CHECKED = 3600.0
+"""Seconds that `redis-check-rdb` may take."""
+_END = 10.0
+_DATABASES = 1024  # a dump that names a higher one than the server has is refused; Redis's own default is 16
+_CANNOT = ("Can't handle RDB format version", "module data I can't load", "configured to handle more than")
+"""What a server says of a dump that is whole, and not for it."""
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A running server. `cli` is the argv that talks to it, `port` 0 where only a socket does.
+
+    `folder` holds its data, `redis.conf` and `redis.log`.
+    """
+
+    cli: tuple[str, ...]
+    pid: int
+    version: str
+    folder: Path
+    port: int = 0
+    password: Secret | None = field(default=None, repr=False)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What redis-cli needs to be let in."""
+        return {"REDISCLI_AUTH": self.password.reveal()} if self.password else {}
+
+    def run(self, *command: str, stdin: Iterable[bytes] | None = None) -> str:
+        """Return what redis-cli says to `command`. Raises `CommandError` where it exits badly."""
+        return LocalRunner().run((*self.cli, *command), env=self.env, stdin=stdin).stdout.decode()
+
+
+@contextmanager
+def start(
+    programs: Path,
+    folder: Path,
+    *,
+    password: Secret | None = None,
+    appendonly: bool = False,
+    rdb: Iterable[bytes] | None = None,
+    tcp: bool = True,
+    options: Mapping[str, str] | None = None,
+) -> Iterator[RedisServer]:
+    """Start a server with the `redis-server` and `redis-cli` in `programs`, and end it on leaving.
+
+    It lives in a new folder (0700) inside `folder`, removed on leaving, and listens on a free port of
+    127.0.0.1, or without `tcp` on a socket only. `rdb` is loaded first. `options` are configuration
+    directives. Raises `SourceAbsentError` if there is no such program or it does not understand the
+    dump, `DamagedError` if it refuses the dump, `CommandError` with its log if it does not come up.
+    """
+    version = _version(programs)
+    # a socket's path has about 100 characters, and `folder` may have more
+    with _private(folder) as home, tempfile.TemporaryDirectory(prefix="bb-", dir="/tmp") as near:
+        address = _free_port() if tcp else os.path.join(near, "redis")
+        if rdb is not None:
+            _write(home / "dump.rdb", rdb)
+        directives = {
+            "bind": "127.0.0.1",
+            "port": str(address) if tcp else "0",
+            "unixsocket": _quoted("" if tcp else str(address)),
+            "unixsocketperm": "700",
+            "dir": _quoted(str(home)),
+            "save": '""',
+            "databases": str(_DATABASES),
+            "appendonly": "yes" if appendonly and rdb is None else "no",  # a new AOF would shadow the dump
+            **({"requirepass": _quoted(password.reveal())} if password else {}),
+            **(options or {}),
+        }
+        _write(home / "redis.conf", [f"{name} {value}\n".encode() for name, value in directives.items()])
+        process = _spawn(programs, home)
+        try:
+            _await(process, address, password, home / "redis.log", version, loading=rdb is not None)
+            if appendonly and rdb is not None:
+                _ask(address, password, b"CONFIG", b"SET", b"appendonly", b"yes")
+            yield RedisServer(
+                cli=(str(programs / "redis-cli"), *_where(address)),
+                pid=process.pid,
+                version=version,
+                folder=home,
+                port=address if isinstance(address, int) else 0,
+                password=password,
+            )
+        finally:
+            _end(process)
+
+
+@contextmanager
+def scratch(programs: Path, folder: Path, rdb: Iterable[bytes]) -> Iterator[ScratchRedis]:
+    """Start a server on a dump, reachable by a socket only; see `Scratch.redis`.
+
+    A master drops what has expired while it loads (778 of 918 keys were left): a replica keeps it, so
+    this one is made the replica of a port where nobody answers.
+    """
+    nobody = {"replicaof": "127.0.0.1 1"}
+    with start(programs, folder, rdb=rdb, tcp=False, options=nobody) as server:
+        yield ScratchRedis(LocalRunner(), server.cli, server.version)
+
+
+def check_rdb(programs: Path, folder: Path, rdb: Iterable[bytes]) -> None:
+    """Have `redis-check-rdb` read a dump; see `Scratch.check_rdb`. The dump lies in `folder` meanwhile.
+
+    The checker is redis-server under another name. It prints a count of keys for good and bad dumps
+    alike, so only its exit status is trusted.
+    """
+    version = _version(programs)
+    with _private(folder) as home:
+        _write(home / "dump.rdb", rdb)
+        checker = home / "redis-check-rdb"
+        checker.symlink_to((programs / "redis-server").resolve())
+        try:
+            done = subprocess.run(
+                [str(checker), str(home / "dump.rdb")],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=CHECKED,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandError(checker.name, None, "", what=f"did not end within {CHECKED:.0f} s") from None
+    if done.returncode != 0:
+        raise _refusal(checker.name, version, done.returncode, done.stdout.decode("utf-8", "replace"))
+
+
+def _version(programs: Path) -> str:
+    said = LocalRunner().run([str(programs / "redis-server"), "--version"], timeout=READY).stdout.decode()
+    return said.partition(" v=")[2].partition(" ")[0]
+
+
+def _refusal(program: str, version: str, status: int, log: str) -> BackupError:
+    end = " / ".join(line.strip() for line in log.strip().splitlines()[-3:])
+    if status == -9:
+        return CommandError(program, status, log, what="was killed while it read the dump", hint="memory?")
+    if any(text in log for text in _CANNOT):
+        return SourceAbsentError(
+            f"{program} {version} cannot read this dump: {_first_with(_CANNOT, log)}",
+            hint="set BACKUP_REDIS_PROGRAMS to a Redis like the one that wrote it, not older",
+        )
+    return DamagedError(f"{program} {version} refuses the dump: {end}")
+
+
+def _first_with(texts: Iterable[str], log: str) -> str:
+    return next((line.strip() for line in log.splitlines() if any(text in line for text in texts)), "")
+
+
+@contextmanager
+def _private(folder: Path) -> Iterator[Path]:
+    try:
+        home = Path(tempfile.mkdtemp(prefix="redis-", dir=folder))  # 0700
+    except OSError as error:
+        raise SourceAbsentError(
+            f"no scratch server can live in {folder}: {error.strerror}",
+            hint="set BACKUP_SCRATCH to a folder with room for the whole dump",
+        ) from None
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            try:
+                while view:
+                    view = view[file.write(view) :]
+            except OSError as error:
+                raise SpaceError(
+                    f"{path} cannot be written: {error.strerror}",
+                    hint="set BACKUP_SCRATCH to a folder with room for the whole dump",
+                ) from None
+
+
+def _spawn(programs: Path, home: Path) -> subprocess.Popen[bytes]:
+    with open(home / "redis.log", "wb") as log:
+        return subprocess.Popen(
+            [str(programs / "redis-server"), str(home / "redis.conf")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _await(
+    process: subprocess.Popen[bytes],
+    address: int | str,
+    password: Secret | None,
+    log: Path,
+    version: str,
+    *,
+    loading: bool,
+) -> None:
+    started = time.monotonic()
+    while not (answer := _ask(address, password, b"PING")).startswith(b"+PONG"):
+        patience = LOADED if answer.startswith(b"-LOADING") else READY
+        status = process.poll()
+        if status is not None or time.monotonic() > started + patience:
+            said = log.read_text(encoding="utf-8", errors="replace")
+            if status is None:
+                what = f"was not ready within {patience:.0f} s"
+                raise CommandError("redis-server", None, said, what=what)
+            if loading:
+                raise _refusal("redis-server", version, status, said)
+            raise CommandError("redis-server", status, said)
+        time.sleep(0.01)
+
+
+def _ask(address: int | str, password: Secret | None, *command: bytes) -> bytes:
+    """Return the last line the server answers, nothing if it does not."""
+    commands = [command] if password is None else [(b"AUTH", password.reveal().encode()), command]
+    family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
+    with contextlib.suppress(OSError), socket.socket(family) as link:
+        link.settimeout(5)
+        link.connect(("127.0.0.1", address) if isinstance(address, int) else address)
+        for words in commands:
+            link.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+            answer = link.recv(4096)
+        return answer
+    return b""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_END)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _where(address: int | str) -> tuple[str, ...]:
+    return ("-h", "127.0.0.1", "-p", str(address)) if isinstance(address, int) else ("-s", address)
+
+
+def _quoted(text: str) -> str:
+    """Return text as redis.conf takes it, whatever it holds."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'

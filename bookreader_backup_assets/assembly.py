@@ -1,4 +1,187 @@
-"""Settings and plan in, this installation out: its runners, codecs, vault and components.
+"""Settings and plan in, an installation out: its runners, codecs, vault and components.
 
 The only place that chooses. No Dagster here, so that the command line works without it.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from functools import partial
+from urllib.parse import unquote, urlsplit
+
+from bookreader_backup_assets.actions.installation import Images, Installation, utc_now
+from bookreader_backup_assets.codecs import gpg, gzip
+from bookreader_backup_assets.codecs.chain import Codec, Codecs
+from bookreader_backup_assets.codecs.gpg import Gpg
+from bookreader_backup_assets.components.base import Component, Scratch
+from bookreader_backup_assets.components.config import ConfigArchive
+from bookreader_backup_assets.components.postgresql import PostgresqlDump
+from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
+from bookreader_backup_assets.components.redis import RedisRdb
+from bookreader_backup_assets.components.storage import StorageArchive
+from bookreader_backup_assets.core.errors import SettingsError
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.plan import Plan, load_plan
+from bookreader_backup_assets.runners.base import Runner
+from bookreader_backup_assets.runners.local import LocalRunner
+from bookreader_backup_assets.settings import Settings
+from bookreader_backup_assets.vaults.local import LocalVault
+
+ASSETS = {
+    "postgresql": ("globals", "dump"),
+    "redis": ("rdb",),
+    "storage": ("archive",),
+    "config": ("archive",),
+}
+"""What each component is captured as, roles before the dump whose restore needs them."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How this installation's services are reached."""
+
+    postgresql: Runner
+    postgresql_env: Mapping[str, str]
+    database: str
+    redis: Runner
+    redis_cli: tuple[str, ...]
+    redis_password: Secret | None
+    storage: Runner
+    scratch: Scratch
+    images: Images
+
+
+def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
+    """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`."""
+    plan = load_plan(settings.plan, timezone=settings.timezone)
+    encryption = Gpg(settings.key)
+    reach = _in_docker(settings) if settings.runner == "docker" else _on_this_machine(settings)
+    return Installation(
+        vault=local_vault(settings),
+        codecs=Codecs(
+            {
+                "gzip": Codec("gzip", gzip.SUFFIX, gzip.encode, gzip.decode),
+                "gpg": Codec("gpg", gpg.SUFFIX, encryption.encode, encryption.decode),
+            }
+        ),
+        components=_components(settings, plan, reach, encryption),
+        planned=planned_assets(plan),
+        scratch=reach.scratch,
+        zone=plan.timezone,
+        images=reach.images,
+        now=now,
+    )
+
+
+def local_vault(settings: Settings) -> LocalVault:
+    """Return the vault on this machine: all that `list` and `status` need."""
+    return LocalVault(settings.vault)
+
+
+def planned_assets(plan: Plan) -> tuple[str, ...]:
+    """Return the assets that a day's set is to have."""
+    return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
+
+
+def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -> dict[str, Component]:
+    digests = plan.postgresql.digests if plan.postgresql else False
+    made: list[Component] = [
+        PostgresqlGlobals(reach.postgresql, reach.postgresql_env, reach.database, encryption),
+        PostgresqlDump(
+            reach.postgresql,
+            reach.postgresql_env,
+            reach.database,
+            digests if isinstance(digests, bool) else tuple(digests),
+        ),
+        RedisRdb(reach.redis, reach.redis_cli, reach.redis_password),
+        StorageArchive(reach.storage, settings.storage_path),
+        ConfigArchive(settings.config_root, settings.config_paths, encryption),
+    ]
+    return {f"{component.component}/{component.artifact}": component for component in made}
+
+
+def _on_this_machine(settings: Settings) -> Reach:
+    from bookreader_backup_assets.servers.machine import MachineScratch
+    from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
+
+    database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
+    cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
+    password = settings.postgresql_password or database.password
+    env = {
+        "PGHOST": database.host,
+        "PGPORT": str(database.port or 5432),
+        "PGUSER": database.user or settings.postgresql_user,
+        **({"PGPASSWORD": password.reveal()} if password else {}),
+    }
+    return Reach(
+        postgresql=LocalRunner(programs=postgresql_programs(settings.postgresql_programs)),
+        postgresql_env=env,
+        database=database.path or settings.postgresql_database,
+        redis=LocalRunner(programs=redis_programs(settings.redis_programs)),
+        redis_cli=("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
+        redis_password=settings.redis_password or cache.password,
+        storage=LocalRunner(),
+        scratch=MachineScratch(settings.scratch, settings.postgresql_programs, settings.redis_programs),
+        images=dict,
+    )
+
+
+@dataclass(frozen=True)
+class _Url:
+    host: str
+    port: int | None
+    user: str
+    password: Secret | None
+    path: str
+
+
+def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
+    if given is None:
+        raise SettingsError(
+            f"BACKUP_RUNNER is local, and {variable} is not set",
+            hint=f"set {variable}={schemes[0]}://… or BACKUP_RUNNER=docker",
+        )
+    try:
+        parts = urlsplit(given.reveal())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in schemes or not parts.hostname:
+        raise SettingsError(
+            f"{variable} is not a URL of a server", hint=f"write it as {schemes[0]}://user:password@host:port"
+        )
+    password = Secret(unquote(parts.password)) if parts.password else None
+    return _Url(parts.hostname, port, unquote(parts.username or ""), password, unquote(parts.path.strip("/")))
+
+
+def _in_docker(settings: Settings) -> Reach:
+    from bookreader_backup_assets.runners import docker
+    from bookreader_backup_assets.servers.containers import ContainerScratch
+
+    engine = docker.Engine()
+
+    def runner(sought: docker.Sought, configured: str | None) -> docker.DockerRunner:
+        return docker.DockerRunner(engine, sought, settings.compose_project, configured)
+
+    postgresql = runner(docker.POSTGRESQL, settings.postgresql_container)
+    redis = runner(docker.REDIS, settings.redis_container)
+    password = settings.postgresql_password
+    return Reach(
+        postgresql=postgresql,
+        postgresql_env={
+            "PGHOST": "127.0.0.1",  # its own: a local socket would want the operating system's user
+            "PGPORT": "5432",
+            "PGUSER": settings.postgresql_user,
+            **({"PGPASSWORD": password.reveal()} if password else {}),
+        },
+        database=settings.postgresql_database,
+        redis=redis,
+        redis_cli=("redis-cli",),
+        redis_password=settings.redis_password,
+        storage=runner(docker.STORAGE, settings.storage_container),
+        scratch=ContainerScratch(engine, postgresql, redis),
+        images=partial(docker.images, engine, project=settings.compose_project),
+    )

@@ -20,7 +20,7 @@ from bookreader_backup_assets.core.artifact import (
 from bookreader_backup_assets.core.check import Verdict, passed
 from bookreader_backup_assets.core.errors import BackupError, DamagedError, NameTakenError, SpaceError
 from bookreader_backup_assets.core.manifest import UNCHANGED, Failure
-from bookreader_backup_assets.core.streams import Meter, Progress, quiet
+from bookreader_backup_assets.core.streams import Meter
 
 OF_EVERY_ARTIFACT = {
     "not_empty": "the artifact has bytes, as many as its entry says",
@@ -39,7 +39,6 @@ def capture(
     *,
     label: str | None = None,
     late: bool = False,
-    progress: Progress = quiet,
 ) -> tuple[Entry, bool]:
     """Capture into the set `set_id` and return the entry, and whether it is new.
 
@@ -51,7 +50,7 @@ def capture(
     try:
         if label is None and (held := _unchanged(installation, component, asset, set_id)) is not None:
             return held, False
-        return _capture(installation, component, set_id, label, progress, late=late), True
+        return _capture(installation, component, set_id, label, late=late), True
     except Exception as error:
         _record(installation, asset, set_id, error)
         raise
@@ -62,16 +61,17 @@ def _capture(
     component: Component,
     set_id: str,
     label: str | None,
-    progress: Progress,
     *,
     late: bool,
 ) -> Entry:
     started = time.monotonic()
     begun = installation.now()
+    asset = f"{component.component}/{component.artifact}"
     with component.capture() as source:
-        _require_room(installation, f"{component.component}/{component.artifact}", source)
-        meter = Meter(installation.codecs.encode(component.codecs, source.chunks), progress)
-        name = _put(installation, _name(installation, component, begun, label), meter)
+        expected = _require_room(installation, asset, source)
+        with installation.watch(f"capturing {asset}", expected) as progress:
+            meter = Meter(installation.codecs.encode(component.codecs, source.chunks), progress)
+            name = _put(installation, _name(installation, component, begun, label), meter)
         facts = source.facts()
     _read_back(installation, str(name), meter)
     companions = tuple(
@@ -167,7 +167,8 @@ def _companion(
     return Companion(role, companion, meter.size, meter.sha256)
 
 
-def _require_room(installation: Installation, asset: str, source: Capture) -> None:
+def _require_room(installation: Installation, asset: str, source: Capture) -> int | None:
+    """Return about how many bytes to expect, if anything tells. Raises `SpaceError` if they do not fit."""
     free = installation.vault.free()
     last = Catalog(installation.vault).newest(asset)
     needed = int(last.size * ROOM) if last else source.expected
@@ -177,6 +178,7 @@ def _require_room(installation: Installation, asset: str, source: Capture) -> No
             + (f" ({ROOM} times its last, {last.name})" if last else ""),
             hint="free space there, or move BACKUP_VAULT to a larger disk; nothing was started",
         )
+    return last.size if last else source.expected
 
 
 def _record(installation: Installation, asset: str, set_id: str, error: Exception) -> None:

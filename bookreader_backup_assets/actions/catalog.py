@@ -15,7 +15,7 @@ from bookreader_backup_assets.core.artifact import (
 )
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import DamagedError
-from bookreader_backup_assets.core.manifest import Failure, Standing, standing
+from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on
 from bookreader_backup_assets.vaults.base import Vault
 
 
@@ -63,6 +63,15 @@ class Catalog:
             if not verified or self.standing(entry).verdict is Verdict.PASSED:
                 return entry
         return None
+
+    def of_day(self, asset: str, day: str) -> Entry | None:
+        """Return what a day's set has of an asset: its own newest, or the one found unchanged then."""
+        own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.label is None or entry.late]
+        still = [
+            e for e in self.entries(asset=asset) if e.label is None and unchanged_on(day, self.proofs(e))
+        ]
+        found = own or still
+        return found[-1] if found else None
 
     def failures(self, set_id: str) -> Iterator[Failure]:
         """Yield the captures of a set that ended in no artifact."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -16,6 +17,7 @@ from bookreader_backup_assets.codecs.chain import Codecs
 from bookreader_backup_assets.components.base import Component, Scratch
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.vaults.base import Vault
 
 _IDENTITY = "installation.json"
@@ -24,9 +26,19 @@ Images = Callable[[], Mapping[str, Mapping[str, str]]]
 """The images of BookReader's containers, by service; none where nothing runs in containers."""
 
 
+Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Shows somebody what is being done, over how many bytes if that is known, and how far it is."""
+
+
 def utc_now() -> datetime:
     """The instant it is."""
     return datetime.now(UTC)
+
+
+@contextmanager
+def unwatched(_doing: str, _bytes: int | None) -> Iterator[Progress]:
+    """A `Watch` that nobody looks at."""
+    yield quiet
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Installation:
     """What `assembly.assemble` makes of the settings, and every action works on.
 
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
-    is to have; `zone` is the plan's timezone; `now` is the clock.
+    is to have; `zone` is the plan's timezone; `now` is the clock; `watch` shows what takes long.
     """
 
     vault: Vault
@@ -45,6 +57,7 @@ class Installation:
     zone: ZoneInfo
     images: Images = dict
     now: Callable[[], datetime] = utc_now
+    watch: Watch = unwatched
     host: str = socket.gethostname()
     version: str = __version__
 
@@ -55,8 +68,12 @@ class Installation:
 
     @cached_property
     def since(self) -> date:
-        """The day this installation's vault was made, in the plan's timezone."""
-        return self._identity()[1].astimezone(self.zone).date()
+        """The day this installation's vault was made, in the plan's timezone; today if it is not yet."""
+        try:
+            made_at = self._read_identity()[1]
+        except NotFoundError:
+            made_at = self.now()
+        return made_at.astimezone(self.zone).date()
 
     def today(self) -> str:
         """The set id of the day it is."""
@@ -72,7 +89,7 @@ class Installation:
 
     def _identity(self) -> tuple[str, datetime]:
         try:
-            document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)
+            return self._read_identity()
         except NotFoundError:
             document = {
                 "format_version": FORMAT_VERSION,
@@ -80,8 +97,10 @@ class Installation:
                 "made_at": self.now().isoformat(),
                 "host": self.host,
             }
-            try:
-                self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
-            except NameTakenError:
-                return self._identity()  # another process was first
+        with suppress(NameTakenError):  # another process was first
+            self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
+        return self._read_identity()
+
+    def _read_identity(self) -> tuple[str, datetime]:
+        document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)
         return str(document["id"]), datetime.fromisoformat(document["made_at"])

@@ -33,6 +33,10 @@ class ManifestComponent:
         """See `Component.checks`."""
         return {"complete": "every artifact that the plan asks for is in the set, and verified"}
 
+    def probe(self) -> dict[str, str]:
+        """See `Component.probe`."""
+        return {}
+
     @contextmanager
     def capture(self) -> Iterator[Capture]:
         """See `Component.capture`."""

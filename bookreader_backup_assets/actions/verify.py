@@ -13,7 +13,7 @@ from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry, Proof
 from bookreader_backup_assets.core.check import Outcome, failed, inconclusive, passed
 from bookreader_backup_assets.core.errors import DamagedError, KeyMissingError, NotFoundError
-from bookreader_backup_assets.core.streams import Progress, quiet
+from bookreader_backup_assets.core.streams import Progress
 
 
 def verify(
@@ -22,7 +22,6 @@ def verify(
     entry: Entry,
     *,
     names: Iterable[str] | None = None,
-    progress: Progress = quiet,
 ) -> Proof:
     """Make the checks in `names` (default: all that the entry asks for) and return the proof, stored.
 
@@ -30,7 +29,8 @@ def verify(
     """
     wanted = list(names) if names is not None else list(entry.checks)
     started = time.monotonic()
-    outcomes = tuple(_timed(_outcomes(installation, component, entry, wanted, progress)))
+    with installation.watch(f"verifying {entry.asset}", entry.size) as progress:
+        outcomes = tuple(_timed(_outcomes(installation, component, entry, wanted, progress)))
     proof = Proof(
         installation=installation.id,
         artifact=entry.name,

@@ -154,6 +154,13 @@ class Component(Protocol):
         """The checks `verify` can make besides those of every artifact: name to what it proves."""
         ...
 
+    def probe(self) -> dict[str, str]:
+        """Reach the source as a capture would, and return the versions of what answers.
+
+        Raises `SourceError`, `KeyMissingError` or `CommandError` as a capture would; writes nothing.
+        """
+        ...
+
     def capture(self) -> AbstractContextManager[Capture]:
         """Begin a capture. Leaving the context ends whatever it started."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import posixpath
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +50,20 @@ class ConfigArchive:
             "decrypts": "the key opens it and it unpacks to its end",
             "paths_present": "each configured path was there and is in it",
         }
+
+    def probe(self) -> dict[str, str]:
+        """See `Component.probe`."""
+        self.gpg.require()
+        problems: list[Problem] = []
+        list(self._listed(problems))
+        absent = [problem.where for problem in problems]
+        if absent or not self.root.is_dir():
+            raise SourceAbsentError(
+                f"{self.root} has no {', '.join(absent) or 'folder'}",
+                hint="set BACKUP_CONFIG_ROOT to the folder of BookReader's compose file, "
+                "and BACKUP_CONFIG_PATHS to what is in it",
+            )
+        return {}
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:
@@ -101,7 +116,8 @@ class ConfigArchive:
                 hint="set BACKUP_CONFIG_ROOT to the folder of BookReader's compose file",
             )
         for path in self._listed(problems):
-            name = str(path.relative_to(self.root) if path.is_relative_to(self.root) else path).lstrip("/")
+            inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+            name = posixpath.normpath(str(inside)).lstrip("/")
             found = _read(path, name)
             if found is None:
                 problems.append(Problem("not a file, folder or link: left out", name))
@@ -189,7 +205,7 @@ def _unpack(chunks: Iterator[bytes]) -> tuple[dict[str, int], set[str]]:
 
 
 def _paths_present(configured: Iterable[str], names: set[str]) -> Outcome:
-    absent = [path for path in configured if path.strip("/") not in names]
+    absent = [path for path in configured if posixpath.normpath(path).lstrip("/") not in names]
     if absent:
         return failed("paths_present", f"not in it: {', '.join(absent)}", missing=len(absent))
     return passed("paths_present", "each configured path is in it", missing=0)

@@ -191,7 +191,7 @@ def _member(asset: str, set_id: str, held: list[tuple[Entry, Sequence[Proof]]]) 
         return not entry.late, standing(entry, proofs).verdict is Verdict.PASSED, entry.captured_at
 
     own = [(e, p) for e, p in held if e.set == set_id and (e.label is None or e.late)]
-    still = [(e, p) for e, p in held if e.label is None and _held_on(set_id, p)]
+    still = [(e, p) for e, p in held if e.label is None and unchanged_on(set_id, p)]
     for candidates, unchanged in ((own, False), (still, True)):
         if candidates:
             entry, proofs = max(candidates, key=rank)
@@ -214,7 +214,8 @@ def _member(asset: str, set_id: str, held: list[tuple[Entry, Sequence[Proof]]]) 
     return None
 
 
-def _held_on(set_id: str, proofs: Iterable[Proof]) -> bool:
+def unchanged_on(set_id: str, proofs: Iterable[Proof]) -> bool:
+    """Whether an artifact was found, on the day of that set, to hold what its source still held."""
     outcomes = (outcome for proof in proofs for outcome in proof.checks)
     return any(o.check == UNCHANGED and o.passed and o.measured.get("set") == set_id for o in outcomes)
 

@@ -19,7 +19,10 @@ class Stored:
 class Vault(Protocol):
     """Names are relative paths of plain characters; a bad one is refused, on writing and on listing."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What this vault is called in the plan and in messages."""
+        ...
 
     def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
         """Keep `chunks` under `name`, atomically and for good: after a return it survives a power cut,

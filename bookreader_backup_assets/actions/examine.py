@@ -1,0 +1,66 @@
+"""Examine: would a backup work here, and is there one? Every finding says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bookreader_backup_assets.actions.capture import ROOM
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.report import ages
+from bookreader_backup_assets.core.errors import BackupError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: whether it is good, what was seen, and what to do if it is not."""
+
+    subject: str
+    good: bool
+    seen: str
+    hint: str = ""
+
+
+def examine(installation: Installation, objectives: dict[str, timedelta]) -> Iterator[Finding]:
+    """Yield what a backup needs, one finding each: services, key, vault, room, and the newest artifacts."""
+    for asset, component in installation.components.items():
+        try:
+            versions = component.probe()
+            yield Finding(
+                asset, good=True, seen=", ".join(f"{k} {v}" for k, v in versions.items()) or "ready"
+            )
+        except BackupError as error:
+            yield Finding(asset, good=False, seen=error.message, hint=error.hint)
+    catalog = Catalog(installation.vault)
+    try:
+        entries = catalog.entries()
+        yield _room(installation, sum(_last_sizes(catalog, installation)))
+    except BackupError as error:
+        yield Finding("vault", good=False, seen=error.message, hint=error.hint)
+        return
+    for name in catalog.unreadable:
+        yield Finding("vault", good=False, seen=f"{name} cannot be read", hint="verify the set it is of")
+    if not entries:
+        yield Finding("newest", good=False, seen="nothing was captured yet", hint="bookreader-backup backup")
+        return
+    for age in ages(catalog, objectives, installation.now()):
+        seen = age.newest.name if age.newest else "no verified artifact"
+        hint = "" if age.good else f"bookreader-backup backup {age.asset.split('/')[0]}"
+        yield Finding(f"newest {age.asset}", age.good, seen, hint)
+
+
+def _last_sizes(catalog: Catalog, installation: Installation) -> Iterator[int]:
+    for asset in installation.planned:
+        if (newest := catalog.newest(asset)) is not None:
+            yield newest.size
+
+
+def _room(installation: Installation, last: int) -> Finding:
+    free = installation.vault.free()
+    if free is None:
+        return Finding("vault", good=True, seen="room unknown")
+    needed = int(last * ROOM)
+    seen = f"{free / 1e9:.1f} GB free, the next set wants about {needed / 1e9:.1f} GB"
+    return Finding("vault", free > needed, seen, "free space there, or move BACKUP_VAULT to a larger disk")

@@ -1,0 +1,91 @@
+"""Dagster runs from the command line: the schedules' own jobs, executed in this process.
+
+The only module of the command line that imports Dagster, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
+from bookreader_backup_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from bookreader_backup_assets.actions.installation import Installation
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_WITHOUT = "`bookreader-backup backup --without-dagster` works without it, and Dagster is told later"
+
+
+def dagster_home() -> Path:
+    """Return Dagster's folder: `DAGSTER_HOME`, or one in this user's state folder, made if need be."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    home = Path(os.environ.get("DAGSTER_HOME") or Path(state) / "bookreader-backup" / "dagster")
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        config = home / "dagster.yaml"
+        if not config.exists():
+            config.write_text(_shipped_config().read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise BackupError(
+            f"Dagster's folder {home} cannot be used: {error.strerror}",
+            hint=f"set DAGSTER_HOME to a folder that this user can write; {_WITHOUT}",
+        ) from None
+    return home.resolve()
+
+
+def with_dagster(installation: Installation, components: tuple[str, ...]) -> bool:
+    """Run the components' jobs for today, and then the seal's; say whether every capture run succeeded.
+
+    A job that fails does not stop the next. Raises `BackupError` where Dagster's storage cannot be used.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dagster's previews; pyproject.toml pins what was tested
+        from dagster import DagsterInstance
+
+        from bookreader_backup_assets.defs.jobs import SEAL, job_name
+
+        definitions = _definitions(installation)
+        os.environ["DAGSTER_HOME"] = str(dagster_home())
+        try:
+            with DagsterInstance.get() as instance:
+                day = installation.today()
+                fine = [_run(definitions, job_name(one), day, instance) for one in components]
+                _run(definitions, SEAL, day, instance)
+        except BackupError:
+            raise
+        except Exception as error:
+            raise BackupError(
+                f"Dagster's storage in {os.environ['DAGSTER_HOME']} cannot be used: {error}", hint=_WITHOUT
+            ) from error
+    return all(fine)
+
+
+def _definitions(installation: Installation) -> dg.Definitions:
+    from bookreader_backup_assets.definitions import define
+    from bookreader_backup_assets.defs.partitions import daily
+    from bookreader_backup_assets.plan import load_plan
+
+    settings = load_settings()
+    plan = load_plan(settings.plan, timezone=settings.timezone)
+    return define(installation, plan, daily(settings.first_day or installation.since, installation.zone))
+
+
+def _run(definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterInstance) -> bool:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance, partition_key=day, raise_on_error=False, run_config=_QUIET
+    )
+    return result.success
+
+
+def _shipped_config() -> Path:
+    package = Path(__file__).parents[1]
+    for candidate in (package / "dagster.yaml", package.parent / "dagster.yaml"):
+        if candidate.exists():
+            return candidate
+    raise RefusedError("dagster.yaml was not installed with this program", hint="install it again")

@@ -1,0 +1,142 @@
+"""`demo`: an embedded BookReader, captured and verified by the same jobs as production, then the UI."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.cli.backup import choose, print_day
+from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.settings import load_settings
+
+PORTS = range(3000, 3100)
+_UP = 90.0
+_DOWN = 15.0
+
+
+@click.command("demo")
+@click.option("--no-ui", is_flag=True, help="End after the backup instead of serving the UI.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".demo"),
+    show_default=True,
+    help="Where the demo keeps its vault and Dagster's history.",
+)
+@output.json_option
+def command(no_ui: bool, folder: Path, as_json: bool) -> None:
+    """Start an embedded BookReader, back it up, verify it, and serve the Dagster UI until Ctrl-C.
+
+    Real PostgreSQL and Redis servers, from this machine or from wheels, with real books, images and
+    configuration. Everything that was started is stopped at the end. Exit status 0 only if all of it
+    was verified.
+    """
+    from bookreader_backup_assets.demo.bookreader import bookreader
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    started = time.monotonic()
+    try:
+        output.say("starting an embedded BookReader …")
+        with bookreader(folder.resolve()) as system:
+            os.environ.update(system.environ)
+            os.environ["DAGSTER_HOME"] = str(folder.resolve() / "dagster")
+            output.say(f"it runs, after {output.span(time.monotonic() - started)}; capturing it …\n")
+            good = _capture(as_json=as_json)
+            output.say(
+                f"\n{'all verified' if good else 'NOT all verified'}, after "
+                f"{output.span(time.monotonic() - started)}; the vault is {system.environ['BACKUP_VAULT']}"
+            )
+            if not no_ui:
+                _serve(folder.resolve())
+    except KeyboardInterrupt:
+        output.say("\nstopped")
+        good = good if "good" in locals() else False
+    sys.exit(0 if good else 1)
+
+
+def _capture(*, as_json: bool) -> bool:
+    from bookreader_backup_assets.cli.dagster_runs import with_dagster
+
+    installation = replace(assemble(load_settings(env_file=Path(os.devnull))), watch=output.watch)
+    components = choose(installation, ())
+    fine = with_dagster(installation, components)
+    return print_day(installation, components, as_json=as_json) and fine
+
+
+def _serve(folder: Path) -> None:
+    """Serve the UI, with the daemon beside it, until somebody interrupts."""
+    port = _free_port()
+    module = ["-m", "bookreader_backup_assets.definitions"]
+    webserver = ["-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), *module]
+    with (
+        _started("dagster-webserver", webserver, folder) as server,
+        _started("dagster-daemon", ["-m", "dagster._daemon", "run", *module], folder),
+    ):
+        _await(f"http://127.0.0.1:{port}/server_info", server, folder)
+        output.say(f"\nthe Dagster UI is at http://127.0.0.1:{port} (Ctrl-C stops it, and everything else)")
+        status = server.wait()
+        raise BackupError(
+            f"dagster-webserver ended with status {status}", hint=f"see {folder}/dagster-webserver.log"
+        )
+
+
+@contextlib.contextmanager
+def _started(name: str, arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{name}.log").open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            _stop(child)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End a child and the code servers below it: they are in its session."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_DOWN)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _await(url: str, server: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + _UP
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+            return
+        time.sleep(0.2)
+    raise BackupError("the Dagster UI did not come up", hint=f"see {folder}/dagster-webserver.log")
+
+
+def _free_port() -> int:
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise BackupError("no port from 3000 to 3099 is free", hint="stop what listens there: ss -ltnp")
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,63 @@
+"""`list`: what the vault holds, read from the vault."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.assembly import local_vault
+from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.settings import load_settings
+
+
+@click.command("list")
+@click.argument("set_id", required=False, metavar="[SET]")
+@output.json_option
+def command(set_id: str | None, as_json: bool) -> None:
+    """List the artifacts in the vault, or those of one SET, such as 2025-10-24.
+
+    An artifact is listed only if it was stored whole and read back. `standing` says what its checks found:
+    verified, failed, inconclusive (could not be told here), or unverified (not made yet).
+    """
+    catalog = Catalog(local_vault(load_settings()))
+    entries = catalog.entries(set_id=set_id or "")
+    if set_id and not entries:
+        sets = sorted({entry.set for entry in catalog.entries()})
+        raise RefusedError(
+            f"there is no set {set_id!r}", hint=f"there are: {', '.join(sets[-5:]) or 'none yet'}"
+        )
+    rows = [(entry, str(catalog.standing(entry))) for entry in entries]
+    if as_json:
+        output.say_json(
+            [
+                {
+                    "set": entry.set,
+                    "asset": entry.asset,
+                    "artifact": entry.name,
+                    "bytes": entry.size,
+                    "sha256": entry.sha256,
+                    "captured_at": entry.captured_at,
+                    "label": entry.label,
+                    "late": entry.late,
+                    "standing": standing,
+                }
+                for entry, standing in rows
+            ]
+        )
+    elif not rows:
+        output.say("the vault is empty: `bookreader-backup backup` makes the first backup")
+    else:
+        output.table(
+            ["set", "asset", "artifact", "size", "captured (UTC)", "standing"],
+            [
+                [e.set, e.asset, e.name, output.size(e.size), f"{e.captured_at:%Y-%m-%d %H:%M:%S}", standing]
+                for e, standing in rows
+            ],
+            right=(3,),
+        )
+    for name in catalog.unreadable:
+        click.echo(f"unreadable: {name}", err=True)
+    sys.exit(1 if catalog.unreadable else 0)

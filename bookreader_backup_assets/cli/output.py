@@ -1,0 +1,155 @@
+"""What commands print: tables and bars on a terminal, plain lines elsewhere, JSON if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.core.streams import Progress
+
+json_option: Callable[..., Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
+_PATIENCE = 1.0
+"""Seconds before something is worth a bar or a line."""
+_MARKS = {
+    "verified": "green",
+    "passed": "green",
+    "ok": "green",
+    "inconclusive": "yellow",
+    "unverified": "yellow",
+}
+
+
+def say(line: str = "") -> None:
+    """Print a line."""
+    click.echo(line)
+
+
+def say_json(document: Any) -> None:
+    """Print a JSON document, stable and with UTC instants."""
+    click.echo(json.dumps(document, indent=2, default=_jsonable))
+
+
+def complain(error: BackupError, *, as_json: bool = False) -> None:
+    """Print an error and its hint on stderr."""
+    if as_json:
+        said = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps(said, indent=2), err=True)
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.hint:
+        click.echo(click.style("hint:  ", fg="cyan") + error.hint, err=True)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows under headings, columns aligned; those numbered in `right` to the right."""
+    widths = [max(len(str(row[i])) for row in [headings, *rows]) for i in range(len(headings))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        styled = [
+            click.style(p, fg=_MARKS[c]) if c in _MARKS else p for p, c in zip(padded, cells, strict=True)
+        ]
+        return "  ".join(styled).rstrip()
+
+    say(click.style(line([heading.upper() for heading in headings]), bold=True))
+    for row in rows:
+        say(line(row))
+
+
+def size(count: int | None) -> str:
+    """Return bytes as people read them: 1.4 GB."""
+    if count is None:
+        return "-"
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def span(duration: timedelta | float | None) -> str:
+    """Return a duration as people read it: 2 d 3 h, 4 h 12 min, 3.1 s."""
+    if duration is None:
+        return "-"
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds % 60)} s"
+
+
+@contextmanager
+def watch(doing: str, expected: int | None) -> Iterator[Progress]:
+    """Show how far something is: a bar with rate and ETA on a terminal, a line at its end elsewhere.
+
+    What is done within a second shows nothing on a terminal.
+    """
+    started = time.monotonic()
+    passed = 0
+    bar: Any = None
+
+    def progress(count: int) -> None:
+        nonlocal passed, bar
+        passed += count
+        if bar is None and sys.stderr.isatty() and time.monotonic() - started > _PATIENCE:
+            bar = _bar(doing, expected)
+        if bar is not None:
+            bar.update(0, completed=passed, total=max(expected, passed) if expected else None)
+
+    try:
+        yield progress
+    finally:
+        if bar is not None:
+            bar.stop()
+    seconds = time.monotonic() - started
+    if not sys.stderr.isatty():
+        rate = f", {size(int(passed / seconds))}/s" if passed and seconds > _PATIENCE else ""
+        click.echo(f"{doing}: {size(passed)} in {span(seconds)}{rate}", err=True)
+
+
+def _bar(doing: str, expected: int | None) -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task(doing, total=expected)
+    bar.start()
+    return bar
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)

@@ -1,0 +1,59 @@
+"""`verify`: read a set again and make all its checks, restores into scratch servers included."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+
+import click
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.seal import ManifestComponent
+from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.settings import load_settings
+
+
+@click.command("verify")
+@click.argument("set_id", required=False, metavar="[SET]")
+@click.option("--asset", help="Only this asset, such as postgresql/dump.")
+@output.json_option
+def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
+    """Verify a SET (default: the newest): every artifact is read again, and restored where that is its check.
+
+    What is found is kept beside each artifact as a proof. Exit status 1 if anything failed.
+    """
+    installation = replace(assemble(load_settings()), watch=output.watch)
+    catalog = Catalog(installation.vault)
+    entries = catalog.entries(asset=asset or "")
+    if not entries:
+        raise RefusedError("there is nothing to verify", hint="`bookreader-backup list` shows what there is")
+    chosen = set_id or entries[-1].set
+    manifests = "backup_set"
+    held = [e for e in catalog.entries(asset=asset or "", set_id=chosen) if e.component != manifests or asset]
+    still = [
+        entry
+        for name in installation.components
+        if (not asset or name == asset) and (entry := catalog.of_day(name, chosen)) and entry.set != chosen
+    ]
+    if not held + still:
+        sets = sorted({entry.set for entry in entries})
+        raise RefusedError(f"there is no set {chosen!r}", hint=f"there are: {', '.join(sets[-5:])}")
+    rows, documents = [], []
+    for entry in held + still:
+        component = (
+            ManifestComponent() if entry.component == manifests else installation.component(entry.asset)
+        )
+        proof = verify(installation, component, entry)
+        documents.append({"artifact": entry.name, "checks": [asdict(outcome) for outcome in proof.checks]})
+        rows += [
+            [entry.asset, o.check, str(o.verdict), output.span(o.seconds), o.message] for o in proof.checks
+        ]
+    if as_json:
+        output.say_json({"set": chosen, "artifacts": documents})
+    else:
+        output.say(f"\nbackup set {chosen}\n")
+        output.table(["asset", "check", "verdict", "took", "found"], rows, right=(3,))
+    sys.exit(0 if all(row[2] == "passed" for row in rows) else 1)

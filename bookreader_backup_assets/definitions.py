@@ -1,0 +1,57 @@
+"""The code location, assembled explicitly: a table of contents."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.defs.backup_set import backup_set
+from bookreader_backup_assets.defs.config import config
+from bookreader_backup_assets.defs.jobs import jobs
+from bookreader_backup_assets.defs.partitions import daily
+from bookreader_backup_assets.defs.postgresql import postgresql
+from bookreader_backup_assets.defs.reconcile import reconcile
+from bookreader_backup_assets.defs.redis import redis
+from bookreader_backup_assets.defs.resources import resources
+from bookreader_backup_assets.defs.schedules import schedules
+from bookreader_backup_assets.defs.sensors import missed_captures, seal_after
+from bookreader_backup_assets.defs.storage import storage
+from bookreader_backup_assets.plan import Plan, load_plan
+from bookreader_backup_assets.settings import Settings, load_settings
+
+COMPONENTS = ("postgresql", "redis", "storage", "config")
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """Return the definitions of the installation that `settings` describe."""
+    plan = load_plan(settings.plan, timezone=settings.timezone)
+    installation = assemble(settings)
+    return define(installation, plan, daily(settings.first_day or installation.since, installation.zone))
+
+
+def define(installation: Installation, plan: Plan, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
+    """Return the definitions over an installation that is assembled already."""
+    made = jobs(COMPONENTS, days)
+    parts = [
+        *postgresql(installation, days),
+        *redis(installation, days),
+        *storage(installation, days),
+        *config(installation, days),
+        *backup_set(installation, days),
+    ]
+    return dg.Definitions(
+        assets=[part for part in parts if not isinstance(part, dg.AssetChecksDefinition)],
+        asset_checks=[part for part in parts if isinstance(part, dg.AssetChecksDefinition)],
+        jobs=list(made.values()),
+        schedules=schedules(plan, made),
+        sensors=[
+            missed_captures(installation, plan, made),
+            *seal_after(installation, plan, made),
+            reconcile(installation, days),
+        ],
+        resources=resources(installation),
+    )
+
+
+defs = build(load_settings())

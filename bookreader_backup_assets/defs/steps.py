@@ -1,0 +1,169 @@
+"""What an asset and its checks do, said in Dagster's terms: results, metadata, failures.
+
+Keep out: what is done. That is `actions/`, which knows no Dagster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from bookreader_backup_assets.actions.capture import OF_EVERY_ARTIFACT, capture
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.days import label_for
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.seal import ManifestComponent, seal
+from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.components.base import Component
+from bookreader_backup_assets.core.artifact import Entry
+from bookreader_backup_assets.core.check import Outcome, Verdict
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
+
+MANIFEST = "backup_set/manifest"
+
+
+class CaptureConfig(dg.Config):
+    """Run config of a capture. `allow_late` files today's data under a day that is over, labelled late."""
+
+    allow_late: bool = False
+
+
+def captured(
+    context: dg.AssetExecutionContext, config: CaptureConfig, installation: Installation
+) -> dg.MaterializeResult[Any]:
+    """Capture the asset of this step into the set of its partition."""
+    asset = context.asset_key.to_user_string()
+    day = context.partition_key
+    with failures_shown():
+        label = label_for(installation, day, allow_late=config.allow_late)
+        entry, new = capture(
+            installation, installation.component(asset), day, label=label, late=label is not None
+        )
+    for problem in entry.problems:
+        context.log.warning(
+            "%s: %s", problem.where.encode("utf-8", "backslashreplace").decode(), problem.what
+        )
+    return dg.MaterializeResult(
+        metadata=entry_metadata(entry, new=new), data_version=dg.DataVersion(entry.sha256)
+    )
+
+
+def sealed(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[Any]:
+    """Fold the partition's day into a new manifest."""
+    with failures_shown():
+        entry = seal(installation, context.partition_key)
+    text = b"".join(installation.vault.open(entry.companion("text").name)).decode()
+    metadata = {**entry_metadata(entry, new=True), "manifest": dg.MetadataValue.md(f"```\n{text}```")}
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(entry.sha256))
+
+
+def checked(
+    context: dg.AssetCheckExecutionContext, installation: Installation
+) -> Iterator[dg.AssetCheckResult]:
+    """Make this step's checks of the artifact that the partition's set has."""
+    keys = sorted(context.selected_asset_check_keys)
+    asset = keys[0].asset_key.to_user_string()
+    day = context.partition_key
+    component: Component = ManifestComponent() if asset == MANIFEST else installation.component(asset)
+    with failures_shown():
+        entry = Catalog(installation.vault).of_day(asset, day)
+        if entry is None:
+            outcomes: tuple[Outcome, ...] = ()
+        else:
+            names = [key.name for key in keys]
+            outcomes = verify(installation, component, entry, names=names).checks
+    made = {outcome.check: outcome for outcome in outcomes}
+    for key in keys:
+        missing = Outcome(key.name, Verdict.FAILED, f"{day} has no artifact of {asset}")
+        yield check_result(key, made.get(key.name, missing), entry)
+
+
+def check_specs(
+    asset: str,
+    component: Component,
+    daily: dg.DailyPartitionsDefinition,
+    *,
+    names: Iterable[str] | None = None,
+    after: Iterable[str] = (),
+) -> list[dg.AssetCheckSpec]:
+    """Return the checks of an asset as Dagster declares them: blocking, one result per partition.
+
+    `names` chooses some of them; `after` are other assets that must be there first.
+    """
+    described = {**OF_EVERY_ARTIFACT, **component.checks}
+    return [
+        dg.AssetCheckSpec(
+            name,
+            asset=asset.split("/"),
+            description=described[name],
+            additional_deps=[dg.AssetKey(other.split("/")) for other in after],
+            blocking=True,
+            partitions_def=daily,
+        )
+        for name in names or described
+    ]
+
+
+def check_result(key: dg.AssetCheckKey, outcome: Outcome, entry: Entry | None) -> dg.AssetCheckResult:
+    """Return an outcome as Dagster shows it. "Could not tell" is a warning, and never a pass."""
+    failed = outcome.verdict is Verdict.FAILED
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=outcome.passed,
+        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        description=outcome.message,
+        metadata={
+            **outcome.measured,
+            "verdict": str(outcome.verdict),
+            "seconds": outcome.seconds,
+            **({"artifact": entry.name} if entry else {}),
+        },
+    )
+
+
+def entry_metadata(entry: Entry, *, new: bool) -> dict[str, Any]:
+    """Return an entry as the metadata of a materialization: numbers plot over time in the UI."""
+    return {
+        "artifact": entry.name,
+        "set": entry.set,
+        "captured_at": dg.MetadataValue.timestamp(entry.captured_at),
+        "bytes": entry.size,
+        "seconds": entry.seconds,
+        "sha256": entry.sha256,
+        "new": new,
+        "late": entry.late,
+        "problems": len(entry.problems),
+        **({"label": entry.label} if entry.label else {}),
+        **_counted(entry.fingerprint),
+        "fingerprint": dg.MetadataValue.json(entry.fingerprint),
+        "versions": dg.MetadataValue.json(entry.versions),
+    }
+
+
+def _counted(fingerprint: dict[str, Any]) -> dict[str, int]:
+    tables = fingerprint.get("tables", {})
+    counts: dict[str, int] = {}
+    if tables:
+        counts = {"tables": len(tables), "rows": sum(table["rows"] or 0 for table in tables.values())}
+    if "databases" in fingerprint:
+        counts["keys"] = sum(keys or 0 for keys in fingerprint["databases"].values())
+    if isinstance(fingerprint.get("files"), int):
+        counts["files"] = fingerprint["files"]
+    return counts
+
+
+@contextmanager
+def failures_shown() -> Iterator[None]:
+    """Turn an error of ours into a red step that says what happened and what to do."""
+    try:
+        yield
+    except BackupError as error:
+        raise dg.Failure(
+            description=error.message + (f"\n{error.hint}" if error.hint else ""),
+            metadata={"hint": error.hint} if error.hint else None,
+            allow_retries=not isinstance(error, RefusedError),
+        ) from error

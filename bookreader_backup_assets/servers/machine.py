@@ -1,0 +1,33 @@
+"""Scratch servers from the programs of this machine, or from the wheels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bookreader_backup_assets.components.base import ScratchPostgresql, ScratchRedis
+from bookreader_backup_assets.servers import postgresql, redis
+from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
+
+
+@dataclass(frozen=True)
+class MachineScratch:
+    """Implements `components.base.Scratch` in folders below `folder`; programs from the folders, if given."""
+
+    folder: Path
+    postgresql_folder: Path | None = None
+    redis_folder: Path | None = None
+
+    def postgresql(self) -> AbstractContextManager[ScratchPostgresql]:
+        """See `Scratch.postgresql`."""
+        return postgresql.scratch(postgresql_programs(self.postgresql_folder), self.folder)
+
+    def redis(self, rdb: Iterable[bytes]) -> AbstractContextManager[ScratchRedis]:
+        """See `Scratch.redis`."""
+        return redis.scratch(redis_programs(self.redis_folder), self.folder, rdb)
+
+    def check_rdb(self, rdb: Iterable[bytes]) -> None:
+        """See `Scratch.check_rdb`."""
+        redis.check_rdb(redis_programs(self.redis_folder), self.folder, rdb)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from bookreader_backup_assets.components import postgresql_check as check
@@ -21,10 +20,9 @@ from bookreader_backup_assets.components.psql import (
     client_env,
     connect,
     major,
-    program_version,
-    refuse_older,
     understood,
 )
+from bookreader_backup_assets.components.psql import versions as program_versions
 from bookreader_backup_assets.core.artifact import Entry, parse_utc
 from bookreader_backup_assets.core.check import Outcome
 from bookreader_backup_assets.core.errors import BackupError, CommandError
@@ -33,13 +31,14 @@ from bookreader_backup_assets.runners.base import Runner
 LOCK_WAIT = 60
 """Seconds that pg_dump waits for a lock before it gives up: its own request would block writers behind it."""
 
+_ENDS_WITHIN = 20.0
+
 # the clock, as the snapshot's transaction has it, in UTC; sizes without indexes, which a dump does not hold
 _BEGIN = """
 SELECT jsonb_build_object(
   'snapshot', pg_export_snapshot(),
   'at', to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   'pid', pg_backend_pid(),
-  'server', current_setting('server_version'),
   'encoding', pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype,
   'bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0) FROM pg_class WHERE relkind = 'r' AND oid >= 16384)
 ) FROM pg_database d WHERE d.datname = current_database()
@@ -71,22 +70,25 @@ class PostgresqlDump:
         """See `Component.checks`."""
         return check.CHECKS
 
+    def probe(self) -> dict[str, str]:
+        """See `Component.probe`."""
+        with connect(self.runner, self.env, self.database) as psql:
+            return program_versions(psql, self.runner, "pg_dump")
+
     @contextmanager
     def capture(self) -> Iterator[Capture]:
         """See `Component.capture`. Raises `SourceError` if `pg_dump` is older than the server."""
         with connect(self.runner, self.env, self.database) as psql:
-            client = program_version(self.runner, "pg_dump")
+            versions = program_versions(psql, self.runner, "pg_dump")
             psql.tell("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
             held = psql.ask(_BEGIN)
-            server = str(held["server"]).split(" ", 1)[0]
-            refuse_older("pg_dump", client, server)
             counting = _Counting(lambda: fingerprint.take(psql, self.digests))
 
             def facts() -> Facts:
                 return Facts(
-                    captured_at=_instant(held),
+                    captured_at=parse_utc(held["at"]),
                     fingerprint=counting.result(),
-                    versions={"server": server, "client": client},
+                    versions=versions,
                     source={
                         **self.runner.describe(),
                         "database": self.database,
@@ -94,7 +96,7 @@ class PostgresqlDump:
                     },
                 )
 
-            dumping = self._dump(psql, counting, held, client, server)
+            dumping = self._dump(psql, counting, held, versions)
             try:
                 yield Capture(dumping, facts, expected=held["bytes"] // 2)
             finally:
@@ -102,7 +104,7 @@ class PostgresqlDump:
                 if counting.thread.is_alive():  # left early: a closed psql would leave its query running
                     with suppress(BackupError), connect(self.runner, self.env, self.database) as another:
                         another.ask(f"SELECT to_jsonb(pg_terminate_backend({held['pid']}))")
-                    counting.thread.join(_LEAVE)
+                    counting.thread.join(_ENDS_WITHIN)
 
     def unchanged_since(self, newest: Entry) -> bool:  # noqa: ARG002 - part of the seam
         """Never: a database is captured each time."""
@@ -113,20 +115,19 @@ class PostgresqlDump:
         return check.verify(self.runner, stored, scratch, names)
 
     def _dump(
-        self, psql: Psql, counting: _Counting, held: dict[str, Any], client: str, server: str
+        self, psql: Psql, counting: _Counting, held: dict[str, Any], versions: dict[str, str]
     ) -> Generator[bytes]:
         env = client_env(self.env, self.database)
         argv = ["pg_dump", "-w", "--format=custom", f"--snapshot={held['snapshot']}"]
-        argv += [f"--lock-wait-timeout={LOCK_WAIT}s", self._compression(client, server)]
+        argv += [f"--lock-wait-timeout={LOCK_WAIT}s", self._compression(versions)]
         with understood():
             yield from self.runner.stream(argv, env=env)
         counting.result()
-        with understood():
-            psql.ask("SELECT to_jsonb(1)")  # the snapshot was held to the end
+        psql.ask("SELECT to_jsonb(1)")  # the snapshot was held to the end
 
-    def _compression(self, client: str, server: str) -> str:
+    def _compression(self, versions: dict[str, str]) -> str:
         """The fastest that both sides read: gzip at its default level takes five times as long."""
-        if min(major(client), major(server)) >= 16 and self._has_zstd():
+        if min(map(major, versions.values())) >= 16 and self._has_zstd():
             return "--compress=zstd:1"
         return "--compress=1"
 
@@ -138,9 +139,6 @@ class PostgresqlDump:
         except CommandError as error:
             return "connection to server" in error.stderr
         return True
-
-
-_LEAVE = 20.0
 
 
 class _Counting:
@@ -162,11 +160,6 @@ class _Counting:
 
     def _run(self) -> None:
         try:
-            with understood():
-                self._found = self._count()
+            self._found = self._count()
         except BaseException as error:  # noqa: BLE001 - raised by result(), in the thread that captures
             self._error = error
-
-
-def _instant(held: dict[str, Any]) -> datetime:
-    return parse_utc(held["at"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +48,6 @@ def verify(runner: Runner, stored: Stored, scratch: Scratch, names: frozenset[st
     }
     for name, make in makers.items():
         if name in names:
-            started = time.monotonic()
             try:
                 outcome = make()
             except (SourceError, KeyMissingError) as error:  # of the scratch server, or of this machine
@@ -59,7 +57,7 @@ def verify(runner: Runner, stored: Stored, scratch: Scratch, names: frozenset[st
             except CommandError as error:
                 lacking = _LACKING.search(error.stderr)
                 outcome = (inconclusive if lacking else failed)(name, f"{error.program}: {complaint(error)}")
-            yield dataclasses.replace(outcome, seconds=time.monotonic() - started)
+            yield outcome
 
 
 def _listed(runner: Runner, stored: Stored, scratch: Scratch) -> Outcome:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
 from bookreader_backup_assets.components.postgresql_fingerprint import ROLES
 from bookreader_backup_assets.components.postgresql_restore import statements
@@ -17,10 +16,9 @@ from bookreader_backup_assets.components.psql import (
     connect,
     conninfo,
     identifier,
-    program_version,
-    refuse_older,
     understood,
 )
+from bookreader_backup_assets.components.psql import versions as program_versions
 from bookreader_backup_assets.core.artifact import Entry, Problem, parse_utc
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError
@@ -31,7 +29,6 @@ _TRAILER = "-- PostgreSQL database cluster dump complete"
 _ABOUT = """
 SELECT jsonb_build_object(
   'at', to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-  'server', current_setting('server_version'),
   'hashes', has_table_privilege('pg_catalog.pg_authid', 'SELECT'))
 """
 
@@ -43,6 +40,7 @@ class PostgresqlGlobals:
     runner: Runner
     env: Mapping[str, str] = field(repr=False)
     database: str
+    gpg: Gpg = field(repr=False)
 
     component = "postgresql"
     artifact = "globals"
@@ -56,15 +54,23 @@ class PostgresqlGlobals:
         """See `Component.checks`."""
         return {DECRYPTS: "it decrypts to SQL that is whole and names every role"}
 
+    def probe(self) -> dict[str, str]:
+        """See `Component.probe`. Raises `KeyMissingError` where it could not be encrypted."""
+        self.gpg.require()
+        with connect(self.runner, self.env, self.database) as psql:
+            return program_versions(psql, self.runner, "pg_dumpall")
+
     @contextmanager
     def capture(self) -> Iterator[Capture]:
-        """See `Component.capture`. A user who may not read password hashes gets the roles without them."""
+        """See `Component.capture`. A user who may not read password hashes gets the roles without them.
+
+        Raises `KeyMissingError` before anything is read.
+        """
+        self.gpg.require()
         with connect(self.runner, self.env, self.database) as psql:
-            client = program_version(self.runner, "pg_dumpall")
+            versions = program_versions(psql, self.runner, "pg_dumpall")
             about = psql.ask(_ABOUT)
             roles = psql.ask(ROLES)
-        server = str(about["server"]).split(" ", 1)[0]
-        refuse_older("pg_dumpall", client, server)
         argv = ["pg_dumpall", "-w", "--globals-only", f"--database={conninfo(self.database)}"]
         problems: tuple[Problem, ...] = ()
         if not about["hashes"]:
@@ -79,7 +85,7 @@ class PostgresqlGlobals:
         facts = Facts(
             captured_at=parse_utc(about["at"]),
             fingerprint={"kind": "roles", "roles": roles},
-            versions={"server": server, "client": client},
+            versions=versions,
             source={**self.runner.describe(), "database": self.database},
             problems=problems,
         )
@@ -92,12 +98,10 @@ class PostgresqlGlobals:
     def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
         """See `Component.verify`. Raises `KeyMissingError` if the key here does not open it."""
         if DECRYPTS in names:
-            started = time.monotonic()
             try:
-                outcome = _whole(stored)
+                yield _whole(stored)
             except DamagedError as error:
-                outcome = failed(DECRYPTS, error.message)
-            yield dataclasses.replace(outcome, seconds=time.monotonic() - started)
+                yield failed(DECRYPTS, error.message)
 
 
 def _whole(stored: Stored) -> Outcome:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bookreader_backup_assets.core.errors import BackupError, CommandError, SourceAbsentError, SourceError
-from bookreader_backup_assets.runners.base import NO_ENV, Runner, Session
+from bookreader_backup_assets.runners.base import Runner, Session
 
 PSQL = ("psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse")
 """Stops at the first error, never asks for a password, and does not repeat a statement in an error:
@@ -165,29 +165,29 @@ def unquoted(qualified: str) -> tuple[str, str]:
     return schema, name
 
 
-def program_version(runner: Runner, program: str, env: Mapping[str, str] = NO_ENV) -> str:
-    """Return the version of a client program, such as `15.18`."""
-    said = runner.run([program, "--version"], env=env, timeout=ANSWER).stdout.decode("utf-8", "replace")
+def versions(psql: Psql, runner: Runner, program: str) -> dict[str, str]:
+    """Return the versions of the server and of a client program that is to read it, such as `15.18`.
+
+    Raises `SourceError` if the program is of an older major version: it would refuse, or dump badly.
+    """
+    server = str(psql.ask("SELECT to_jsonb(current_setting('server_version'))")).split(" ", 1)[0]
+    said = runner.run([program, "--version"], timeout=ANSWER).stdout.decode("utf-8", "replace")
     match = re.search(r"\(PostgreSQL\) (\S+)", said)
     if match is None:
         raise SourceError(f"{program} does not say its version: {said.strip()!r}")
-    return match[1]
+    if major(match[1]) < major(server):
+        raise SourceError(
+            f"{program} is {match[1]}, and the server {server}: an older one cannot read it",
+            hint=f"install the client programs of PostgreSQL {major(server)} or newer, and set"
+            " BACKUP_POSTGRESQL_PROGRAMS to their folder",
+        )
+    return {"server": server, "client": match[1]}
 
 
 def major(version: str) -> int:
     """The part of a version that says what reads what: 15 of `15.18`, 18 of `18beta1`."""
     match = re.match(r"\d+", version)
     return int(match[0]) if match else 0
-
-
-def refuse_older(program: str, client: str, server: str) -> None:
-    """Raise `SourceError` if a client program is of an older major version than the server."""
-    if major(client) < major(server):
-        raise SourceError(
-            f"{program} is {client}, and the server {server}: an older one cannot read it",
-            hint=f"install the client programs of PostgreSQL {major(server)} or newer, and set"
-            " BACKUP_POSTGRESQL_PROGRAMS to their folder",
-        )
 
 
 def conninfo(database: str) -> str:

@@ -63,8 +63,8 @@ class Child(Protocol):
 
 def follow(child: Child, stdin: Iterable[bytes] | None, stall: float) -> Iterator[bytes]:
     """Yield a program's output and close it; see `Runner.stream`. An error of `stdin` is raised as it is."""
+    feeder = _fed(child, stdin)
     try:
-        feeder = _fed(child, stdin)
         heard = time.monotonic()
         while (chunk := child.read(min(stall, 1.0))) != b"":
             if chunk is not None:
@@ -74,14 +74,14 @@ def follow(child: Child, stdin: Iterable[bytes] | None, stall: float) -> Iterato
                 raise _silent(child, stall)
         _finish(child, feeder, stall)
     finally:
-        child.close()
+        _close(child, feeder)
 
 
 def gather(child: Child, stdin: Iterable[bytes] | None, timeout: float) -> Result:
     """Run a program to its end within `timeout` seconds and close it; see `Runner.run`."""
     deadline = time.monotonic() + timeout
+    feeder = _fed(child, stdin)
     try:
-        feeder = _fed(child, stdin)
         said = bytearray()
         while (chunk := child.read(max(0.0, deadline - time.monotonic()))) != b"":
             if chunk is None or time.monotonic() > deadline:
@@ -92,7 +92,7 @@ def gather(child: Child, stdin: Iterable[bytes] | None, timeout: float) -> Resul
         _finish(child, feeder, max(GRACE, deadline - time.monotonic()))
         return Result(bytes(said), child.complaint())
     finally:
-        child.close()
+        _close(child, feeder)
 
 
 class Talk:
@@ -165,11 +165,17 @@ def _fed(child: Child, stdin: Iterable[bytes] | None) -> _Feeder | None:
 
 
 def _finish(child: Child, feeder: _Feeder | None, timeout: float) -> None:
-    if feeder is not None:
-        feeder.join(GRACE)
-        if feeder.error is not None:
+    try:
+        child.wait(timeout)
+    finally:
+        if feeder is not None and feeder.error is not None:  # the reason, whatever the program made of it
             raise feeder.error
-    child.wait(timeout)
+
+
+def _close(child: Child, feeder: _Feeder | None) -> None:
+    child.close()
+    if feeder is not None:
+        feeder.join(GRACE)  # closing has woken it: nobody reads the source of stdin any more
 
 
 def _silent(child: Child, seconds: float) -> CommandError:

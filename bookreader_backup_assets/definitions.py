@@ -54,4 +54,7 @@ def define(installation: Installation, plan: Plan, days: dg.DailyPartitionsDefin
     )
 
 
-defs = build(load_settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the installation that the environment describes."""
+    return build(load_settings())

@@ -171,7 +171,9 @@ def fold(
             members.append(member)
         if member is None or member.standing != "verified":
             missing.append(Missing(asset, _why(member, why.get(asset))))
-    rows: dict[str, Any] = next((m.fingerprint.get("tables", {}) for m in members if m.asset == "postgresql/dump"), {})
+    rows: dict[str, Any] = next(
+        (m.fingerprint.get("tables", {}) for m in members if m.asset == "postgresql/dump"), {}
+    )
     return Manifest(
         installation=installation,
         set=set_id,

@@ -3,8 +3,6 @@
 It has a run of its own: in the components' run, a dead Redis would cost PostgreSQL its manifest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

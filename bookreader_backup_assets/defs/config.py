@@ -1,7 +1,5 @@
 """The configuration's asset: always encrypted, a new artifact only for new content."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

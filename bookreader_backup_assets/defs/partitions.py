@@ -3,8 +3,6 @@
 Only partitions belong here; hours are the schedules'.
 """
 
-from __future__ import annotations
-
 from datetime import date
 from zoneinfo import ZoneInfo
 

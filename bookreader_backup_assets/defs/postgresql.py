@@ -1,7 +1,5 @@
 """PostgreSQL's assets: the dump, and the roles and grants beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 That is what `backup --without-dagster` made while Dagster's storage was gone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 

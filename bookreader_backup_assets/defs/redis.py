@@ -1,7 +1,5 @@
 """Redis's asset: the RDB dump."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ It is made from the settings where a run executes, so that nothing of it, least 
 run config or shows in the UI.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from bookreader_backup_assets.actions.installation import Installation

@@ -3,8 +3,6 @@
 They run without a click: a backup that waits for somebody to throw a switch is none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 A tick only asks for runs: an error in a run status sensor would lose its event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any

@@ -3,8 +3,6 @@
 Keep out: what is done. That is `actions/`, which knows no Dagster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The storage files' asset: books, generated images and covers in one seekable archive."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -51,6 +51,18 @@ class RedisRdb:
             "keys_equal": "a scratch server has loaded it, and its keys per database are those captured",
         }
 
+    def probe(self) -> dict[str, str]:
+        """See `Component.probe`."""
+        env = {"REDISCLI_AUTH": self.password.reveal()} if self.password else {}
+        try:
+            said = self.runner.run((*self.cli, "INFO", "server"), env=env).stdout.decode("utf-8", "replace")
+        except CommandError as error:
+            raise _meaning(error) from None
+        for line in said.splitlines():
+            if line.startswith("redis_version:"):
+                return {"server": line.partition(":")[2]}
+        raise _meaning(CommandError(self.cli[0], 0, said, what="was refused"))  # it exits with 0 on an error
+
     @contextmanager
     def capture(self) -> Iterator[Capture]:
         """See `Component.capture`.

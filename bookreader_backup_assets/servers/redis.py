@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -102,7 +103,7 @@ def start(
         try:
             _await(process, address, password, home / "redis.log", version, loading=rdb is not None)
             if appendonly and rdb is not None:
-                _ask(address, password, b"CONFIG", b"SET", b"appendonly", b"yes")
+                _turn_on_aof(address, password)
             yield RedisServer(
                 cli=(str(programs / "redis-cli"), *_where(address)),
                 pid=process.pid,
@@ -159,15 +160,16 @@ def _version(programs: Path) -> str:
 
 
 def _refusal(program: str, version: str, status: int, log: str) -> BackupError:
-    end = " / ".join(line.strip() for line in log.strip().splitlines()[-3:])
-    if status == -9:
+    if status == -signal.SIGKILL:
         return CommandError(program, status, log, what="was killed while it read the dump", hint="memory?")
     if any(text in log for text in _CANNOT):
         return SourceAbsentError(
             f"{program} {version} cannot read this dump: {_first_with(_CANNOT, log)}",
             hint="set BACKUP_REDIS_PROGRAMS to a Redis like the one that wrote it, not older",
         )
-    return DamagedError(f"{program} {version} refuses the dump: {end}")
+    found = log.partition("ERROR DETECTED ---")[2] or log  # what follows may name keys
+    line = next((line.strip() for line in found.splitlines() if line.strip()), f"status {status}")
+    return DamagedError(f"{program} {version} refuses the dump: {line}")
 
 
 def _first_with(texts: Iterable[str], log: str) -> str:
@@ -236,6 +238,19 @@ def _await(
             if loading:
                 raise _refusal("redis-server", version, status, said)
             raise CommandError("redis-server", status, said)
+        time.sleep(0.01)
+
+
+def _turn_on_aof(address: int | str, password: Secret | None) -> None:
+    """Turn the AOF on and wait until it is written: until then, Redis refuses to end."""
+    _ask(address, password, b"CONFIG", b"SET", b"appendonly", b"yes")
+    deadline = time.monotonic() + LOADED
+    while b"aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0" not in (
+        said := _ask(address, password, b"INFO", b"persistence")
+    ):
+        if time.monotonic() > deadline:
+            text = said.decode("utf-8", "replace")
+            raise CommandError("redis-server", None, text, what=f"wrote no AOF within {LOADED:.0f} s")
         time.sleep(0.01)
 
 

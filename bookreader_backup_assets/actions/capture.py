@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
@@ -67,41 +67,58 @@ def _capture(
     started = time.monotonic()
     begun = installation.now()
     asset = f"{component.component}/{component.artifact}"
-    with component.capture() as source:
+    with _all_or_nothing(installation) as stored, component.capture() as source:
         expected = _require_room(installation, asset, source)
         with installation.watch(f"capturing {asset}", expected) as progress:
             meter = Meter(installation.codecs.encode(component.codecs, source.chunks), progress)
             name = _put(installation, _name(installation, component, begun, label), meter)
+        stored.append(str(name))
+        _read_back(installation, str(name), meter)
         facts = source.facts()
-    _read_back(installation, str(name), meter)
-    companions = tuple(
-        _companion(installation, name, role, suffix, chunks)
-        for (role, suffix), chunks in facts.companions.items()
-    )
-    entry = Entry(
-        installation=installation.id,
-        component=component.component,
-        artifact=component.artifact,
-        name=str(name),
-        set=set_id,
-        label=label,
-        late=late,
-        captured_at=facts.captured_at,
-        host=installation.host,
-        seconds=round(time.monotonic() - started, 3),
-        size=meter.size,
-        sha256=meter.sha256,
-        codecs=component.codecs,
-        versions={"bookreader-backup": installation.version, **facts.versions},
-        source=facts.source,
-        fingerprint=facts.fingerprint,
-        companions=companions,
-        problems=facts.problems,
-        checks=(*OF_EVERY_ARTIFACT, *component.checks),
-        verified=("sha256",),
-    )
-    installation.vault.put(entry.entry_name, [entry.to_json()])
+        companions = tuple(
+            _companion(installation, name, role, suffix, chunks, stored)
+            for (role, suffix), chunks in facts.companions.items()
+        )
+        entry = Entry(
+            installation=installation.id,
+            component=component.component,
+            artifact=component.artifact,
+            name=str(name),
+            set=set_id,
+            label=label,
+            late=late,
+            captured_at=facts.captured_at,
+            host=installation.host,
+            seconds=round(time.monotonic() - started, 3),
+            size=meter.size,
+            sha256=meter.sha256,
+            codecs=component.codecs,
+            versions={"bookreader-backup": installation.version, **facts.versions},
+            source=facts.source,
+            fingerprint=facts.fingerprint,
+            companions=companions,
+            problems=facts.problems,
+            checks=(*OF_EVERY_ARTIFACT, *component.checks),
+            verified=("sha256",),
+        )
+        installation.vault.put(entry.entry_name, [entry.to_json()])
     return entry
+
+
+@contextmanager
+def _all_or_nothing(installation: Installation) -> Iterator[list[str]]:
+    """Take back the files named in the list if the entry, which would have committed them, is not reached.
+
+    A crash leaves them as strays, which count for nothing; an error such as a full disk must not.
+    """
+    stored: list[str] = []
+    try:
+        yield stored
+    except BaseException:
+        for name in reversed(stored):
+            with suppress(BackupError):
+                installation.vault.delete(name)
+        raise
 
 
 def _unchanged(installation: Installation, component: Component, asset: str, set_id: str) -> Entry | None:
@@ -112,15 +129,16 @@ def _unchanged(installation: Installation, component: Component, asset: str, set
     if not component.unchanged_since(newest):
         return None
     outcome = passed(UNCHANGED, f"the source still equals {newest.name}", set=set_id)
-    proof = Proof(
-        installation=installation.id,
-        artifact=newest.name,
-        sha256=newest.sha256,
-        at=installation.now(),
-        checks=(outcome,),
-        host=installation.host,
+    installation.keep(
+        Proof(
+            installation=installation.id,
+            artifact=newest.name,
+            sha256=newest.sha256,
+            at=installation.now(),
+            checks=(outcome,),
+            host=installation.host,
+        )
     )
-    installation.vault.put(proof.proof_name, [proof.to_json()])
     return newest
 
 
@@ -152,17 +170,23 @@ def _put(installation: Installation, name: ArtifactName, chunks: Iterable[bytes]
 def _read_back(installation: Installation, name: str, meter: Meter) -> None:
     if installation.vault.digest(name) != meter.sha256:
         raise DamagedError(
-            f"{name} reads back as other bytes than were written; it has no entry and does not count",
+            f"{name} read back as other bytes than were written, and was removed",
             hint="check the disk of the vault (dmesg, smartctl), then capture again",
         )
 
 
 def _companion(
-    installation: Installation, name: ArtifactName, role: str, suffix: str, chunks: Iterable[bytes]
+    installation: Installation,
+    name: ArtifactName,
+    role: str,
+    suffix: str,
+    chunks: Iterable[bytes],
+    stored: list[str],
 ) -> Companion:
     companion = str(name) + suffix
     meter = Meter(chunks)
     installation.vault.put(companion, meter)
+    stored.append(companion)
     _read_back(installation, companion, meter)
     return Companion(role, companion, meter.size, meter.sha256)
 

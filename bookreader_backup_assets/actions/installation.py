@@ -7,15 +7,15 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from bookreader_backup_assets import __version__
 from bookreader_backup_assets.codecs.chain import Codecs
 from bookreader_backup_assets.components.base import Component, Scratch
-from bookreader_backup_assets.core.artifact import FORMAT_VERSION, load_document
+from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Proof, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.vaults.base import Vault
@@ -86,6 +86,16 @@ class Installation:
                 f"there is no asset {asset!r}", hint=f"there are: {', '.join(self.components)}"
             )
         return self.components[asset]
+
+    def keep(self, proof: Proof) -> Proof:
+        """Store a proof beside its artifact and return it. Two of one microsecond are told apart."""
+        while True:
+            try:
+                self.vault.put(proof.proof_name, [proof.to_json()])
+            except NameTakenError:
+                proof = replace(proof, at=proof.at + timedelta(microseconds=1))
+            else:
+                return proof
 
     def _identity(self) -> tuple[str, datetime]:
         try:

@@ -31,17 +31,17 @@ def verify(
     started = time.monotonic()
     with installation.watch(f"verifying {entry.asset}", entry.size) as progress:
         outcomes = tuple(_timed(_outcomes(installation, component, entry, wanted, progress)))
-    proof = Proof(
-        installation=installation.id,
-        artifact=entry.name,
-        sha256=entry.sha256,
-        at=installation.now(),
-        checks=outcomes,
-        host=installation.host,
-        seconds=round(time.monotonic() - started, 3),
+    return installation.keep(
+        Proof(
+            installation=installation.id,
+            artifact=entry.name,
+            sha256=entry.sha256,
+            at=installation.now(),
+            checks=outcomes,
+            host=installation.host,
+            seconds=round(time.monotonic() - started, 3),
+        )
     )
-    installation.vault.put(proof.proof_name, [proof.to_json()])
-    return proof
 
 
 def _outcomes(

@@ -68,16 +68,13 @@ def without(installation: Installation, components: tuple[str, ...]) -> bool:
     day = installation.today()
     fine = True
     captured = []
-    for asset, component in installation.components.items():
-        if component.component not in components:
-            continue
-        try:
-            entry, _ = capture(installation, component, day)
-            captured.append((component, entry))
-        except BackupError as error:
-            output.complain(error)
-            fine = False
-        _ = asset
+    for component in installation.components.values():
+        if component.component in components:
+            try:
+                captured.append((component, capture(installation, component, day)[0]))
+            except BackupError as error:
+                output.complain(error)
+                fine = False
     for component, entry in captured:
         proof = verify(installation, component, entry)
         fine = fine and all(outcome.passed for outcome in proof.checks)
@@ -104,6 +101,8 @@ def print_day(installation: Installation, components: tuple[str, ...], *, as_jso
         for line in lines:
             if line.why:
                 output.say(f"\n{line.asset}: {line.why}")
+            for problem in line.entry.problems if line.entry else ():
+                output.say(f"{line.asset}: {output.printable(problem.where)}: {problem.what}")
     return all(line.good for line in made)
 
 

@@ -48,23 +48,23 @@ def command(no_ui: bool, folder: Path, as_json: bool) -> None:
     from bookreader_backup_assets.demo.bookreader import bookreader
 
     signal.signal(signal.SIGTERM, _interrupt)
+    folder = folder.resolve()
     started = time.monotonic()
+    good = False
     try:
-        output.say("starting an embedded BookReader …")
-        with bookreader(folder.resolve()) as system:
+        click.echo("starting an embedded BookReader …", err=True)
+        with bookreader(folder) as system:
             os.environ.update(system.environ)
-            os.environ["DAGSTER_HOME"] = str(folder.resolve() / "dagster")
-            output.say(f"it runs, after {output.span(time.monotonic() - started)}; capturing it …\n")
+            os.environ["DAGSTER_HOME"] = str(folder / "dagster")
+            click.echo(f"it runs, after {output.span(time.monotonic() - started)}; capturing it …", err=True)
             good = _capture(as_json=as_json)
-            output.say(
-                f"\n{'all verified' if good else 'NOT all verified'}, after "
-                f"{output.span(time.monotonic() - started)}; the vault is {system.environ['BACKUP_VAULT']}"
-            )
+            said = "everything is verified" if good else "NOT everything is verified"
+            took = output.span(time.monotonic() - started)
+            click.echo(f"\n{said}, after {took}; the vault is {system.environ['BACKUP_VAULT']}", err=True)
             if not no_ui:
-                _serve(folder.resolve())
+                _serve(folder)
     except KeyboardInterrupt:
-        output.say("\nstopped")
-        good = good if "good" in locals() else False
+        click.echo("\nstopped", err=True)
     sys.exit(0 if good else 1)
 
 

@@ -69,6 +69,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
         say(line(row))
 
 
+def printable(path: str) -> str:
+    """Return a path for a terminal: newlines, control characters and bytes that are no UTF-8 escaped."""
+    escaped = path.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
+
+
 def size(count: int | None) -> str:
     """Return bytes as people read them: 1.4 GB."""
     if count is None:

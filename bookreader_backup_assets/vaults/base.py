@@ -49,6 +49,10 @@ class Vault(Protocol):
         """Return the SHA-256 (hex) of what is kept, read back from where it is kept."""
         ...
 
+    def delete(self, name: str) -> None:
+        """Remove what is kept under `name`, and nothing else. Raises `NotFoundError`."""
+        ...
+
     def free(self) -> int | None:
         """Bytes that still fit, or None where nobody can tell."""
         ...

@@ -92,6 +92,13 @@ class LocalVault:
             pass
         return meter.sha256
 
+    def delete(self, name: str) -> None:
+        """See `Vault.delete`."""
+        path = self._path(name)
+        with self._errors(name):
+            path.unlink()
+            fsync_folder(path.parent)
+
     def free(self) -> int | None:
         """See `Vault.free`."""
         folder = self.root

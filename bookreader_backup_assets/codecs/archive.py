@@ -85,13 +85,17 @@ class Archiver:
 
     def __iter__(self) -> Iterator[bytes]:
         offset = 0
-        for block in gzip.in_parallel(_pack, self._blocks()):
-            for placed in block.begins:
-                placed.offset = offset
-            offset += len(block.packed)
-            for placed in block.ends:
-                self._record(placed, offset)
-            yield block.packed
+        try:
+            for block in gzip.in_parallel(_pack, self._blocks()):
+                for placed in block.begins:
+                    placed.offset = offset
+                offset += len(block.packed)
+                for placed in block.ends:
+                    self._record(placed, offset)
+                yield block.packed
+        except BaseException:
+            self.close()
+            raise
 
     def index(self) -> Iterator[bytes]:
         """Yield the bytes of the index."""

@@ -5,9 +5,7 @@ gpg's own compression would cost four fifths of the speed on bytes that are comp
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,10 +16,21 @@ from bookreader_backup_assets.runners import process
 
 SUFFIX = ".gpg"
 _STALL = 600.0
-_GPG = ("gpg", "--batch", "--yes", "--no-tty", "--pinentry-mode", "loopback", "--no-symkey-cache")
+# without an agent: nothing is left running, and nothing is measured for a second before it begins
+_GPG = (
+    "gpg",
+    "--batch",
+    "--yes",
+    "--no-tty",
+    "--pinentry-mode",
+    "loopback",
+    "--no-symkey-cache",
+    "--no-autostart",
+)
 _PASSPHRASE = ("--passphrase-fd", "{0}")
 _ENCRYPT = (
-    "--symmetric", "--cipher-algo", "AES256", "--s2k-digest-algo", "SHA512", "--compress-algo", "none"
+    "--symmetric", "--cipher-algo", "AES256", "--s2k-digest-algo", "SHA512", "--s2k-count", "65011712",
+    "--compress-algo", "none",
 )  # fmt: skip
 _HINT_KEY = "set BACKUP_KEY_FILE to a file that holds the passphrase, and keep a copy away from this host"
 
@@ -63,18 +72,10 @@ class Gpg:
     def _through(self, key: Secret, options: Iterable[str], chunks: Iterable[bytes]) -> Iterator[bytes]:
         # a long path would end as "No agent running": a socket's path has about 100 characters
         with tempfile.TemporaryDirectory(prefix="bb-", dir="/tmp") as home:
-            try:
-                yield from process.stream(
-                    [*_GPG, *_PASSPHRASE, *options],
-                    env={"GNUPGHOME": home},
-                    stdin=chunks,
-                    stall=_STALL,
-                    secrets=[key.reveal().encode()],
-                )
-            finally:
-                _end_agent(home)
-
-
-def _end_agent(home: str) -> None:
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], timeout=10, check=False)
+            yield from process.stream(
+                [*_GPG, *_PASSPHRASE, *options],
+                env={"GNUPGHOME": home},
+                stdin=chunks,
+                stall=_STALL,
+                secrets=[key.reveal().encode()],
+            )

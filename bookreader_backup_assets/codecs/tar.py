@@ -66,7 +66,9 @@ def read_header(take: Callable[[int], bytes]) -> TreeItem | None:
         if flag in (_LONG_NAME, _LONG_TARGET):
             if size > _LONGEST:
                 raise DamagedError("a tar header is damaged: its name is too long")
-            text = take(size + -size % BLOCK)[: size - 1]
+            text = take(size + -size % BLOCK).rstrip(b"\0")
+            if len(text) != size - 1:
+                raise DamagedError("a long name in the tar archive is damaged")
             name, target = (text, target) if flag == _LONG_NAME else (name, text)
             continue
         if flag not in _KINDS:

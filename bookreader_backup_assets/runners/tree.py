@@ -6,6 +6,7 @@ bytes), and a folder swapped for a link while it is read leads nowhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ LEFT_OUT = "not a file, folder or link: left out"
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place must not block
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)  # gone, or another thing now
 
 
 def as_text(path: bytes) -> str:
@@ -57,30 +59,34 @@ class _Walk:
     seen: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def items(self) -> Iterator[TreeItem]:
-        """Yield everything, sorted by name, folders before their content, no recursion."""
+        """Yield everything: a folder, the files in it by name, then each folder in it whole.
+
+        GNU tar takes a folder for finished when something from outside follows: it then sets its mode
+        and time, and cannot put more into a read-only one.
+        """
         top = _open_root(self.root)
         try:
-            yield _item(b".", os.fstat(top), "folder")
-            pending = [b""]
+            pending = [_item(b".", os.fstat(top), "folder")]
             while pending:
-                folders: list[bytes] = []
-                for item in self._folder(top, pending.pop()):
-                    if item.kind == "folder":
-                        folders.append(item.path)
-                    yield item
+                folders: list[TreeItem] = []
+                yield from self._folder(top, pending.pop(), folders)
                 pending += reversed(folders)
         finally:
             os.close(top)
 
-    def _folder(self, top: int, folder: bytes) -> Iterator[TreeItem]:
+    def _folder(self, top: int, folder: TreeItem, folders: list[TreeItem]) -> Iterator[TreeItem]:
+        """Yield a folder and what is in it, but for the folders: those are added to `folders`."""
         try:
-            opened = _open_folder(top, folder)
+            opened = _open_folder(top, folder.path)
         except OSError as error:
-            self._name(folder, error)
+            self._name(folder.path, error)
+            if error.errno not in _GONE:
+                yield folder
             return
+        yield folder
         try:
             for name in sorted(os.fsencode(name) for name in os.listdir(opened)):
-                path = folder + b"/" + name if folder else name
+                path = name if folder.path == b"." else folder.path + b"/" + name
                 try:
                     item = self._look(opened, path, name)
                 except OSError as error:
@@ -88,10 +94,12 @@ class _Walk:
                     continue
                 if item is None:
                     self.problems.append(Problem(LEFT_OUT, as_text(path)))
+                elif item.kind == "folder":
+                    folders.append(item)
                 else:
                     yield item
         except OSError as error:
-            self._name(folder, error)
+            self._name(folder.path, error)
         finally:
             os.close(opened)
 
@@ -137,7 +145,7 @@ class _Walk:
             self.problems.append(Problem(CHANGED, as_text(path)))
 
     def _name(self, path: bytes, error: OSError) -> None:
-        self.problems.append(Problem(_trouble(error).message, as_text(path) or "."))
+        self.problems.append(Problem(_trouble(error).message, as_text(path)))
 
 
 def _open_root(root: bytes) -> int:
@@ -155,7 +163,7 @@ def _open_root(root: bytes) -> int:
 
 def _open_folder(top: int, path: bytes) -> int:
     opened = os.open(b".", _FOLDER, dir_fd=top)
-    for name in path.split(b"/") if path else ():
+    for name in path.split(b"/"):
         above = opened
         try:
             opened = os.open(name, _FOLDER, dir_fd=above)
@@ -177,5 +185,4 @@ def _item(path: bytes, status: os.stat_result, kind: Kind, target: bytes = b"") 
 
 
 def _trouble(error: OSError) -> SourceError:
-    gone = isinstance(error, FileNotFoundError)
-    return SourceError(VANISHED if gone else f"{UNREADABLE}: {error.strerror}")
+    return SourceError(VANISHED if error.errno in _GONE else f"{UNREADABLE}: {error.strerror}")

@@ -53,15 +53,15 @@ class RedisRdb:
 
     def probe(self) -> dict[str, str]:
         """See `Component.probe`."""
-        env = {"REDISCLI_AUTH": self.password.reveal()} if self.password else {}
         try:
-            said = self.runner.run((*self.cli, "INFO", "server"), env=env).stdout.decode("utf-8", "replace")
+            result = self.runner.run((*self.cli, "INFO", "server"), env=self._env())
         except CommandError as error:
             raise _meaning(error) from None
-        for line in said.splitlines():
-            if line.startswith("redis_version:"):
-                return {"server": line.partition(":")[2]}
-        raise _meaning(CommandError(self.cli[0], 0, said, what="was refused"))  # it exits with 0 on an error
+        said = result.stdout.decode("utf-8", "replace")
+        version = next((line for line in said.splitlines() if line.startswith("redis_version:")), None)
+        if version is None or "AUTH failed" in result.stderr:  # it exits with 0 on an error
+            raise _meaning(CommandError(self.cli[0], 0, f"{result.stderr}\n{said[:200]}", what="was refused"))
+        return {"server": version.partition(":")[2]}
 
     @contextmanager
     def capture(self) -> Iterator[Capture]:
@@ -100,12 +100,14 @@ class RedisRdb:
                 except DamagedError as error:
                     yield failed(name, error.message)
 
+    def _env(self) -> dict[str, str]:
+        # `-a` would show it in the process list
+        return {"REDISCLI_AUTH": self.password.reveal()} if self.password else {}
+
     def _dump(self, moments: list[datetime]) -> Generator[bytes, None, None]:
         """Yield what redis-cli prints; note when it was asked, and when the first byte came."""
-        # the server's default user; `-a` would show it in the process list
-        env = {"REDISCLI_AUTH": self.password.reveal()} if self.password else {}
         moments.append(datetime.now(UTC))
-        for chunk in self.runner.stream((*self.cli, "--rdb", "-"), env=env):
+        for chunk in self.runner.stream((*self.cli, "--rdb", "-"), env=self._env()):
             if len(moments) == 1:
                 moments.append(datetime.now(UTC))
             yield chunk
@@ -134,7 +136,7 @@ def _keys_equal(stored: Stored, scratch: Scratch) -> Outcome:
     measured: dict[str, Any] = {"keys": databases, "scratch_version": server.version}
     differences = compare(expected, {"kind": "keys", "databases": databases})
     if differences:
-        return failed("keys_equal", f"keys differ: database {describe(differences)}", **measured)
+        return failed("keys_equal", f"keys differ: {describe(differences)}", **measured)
     if uncounted:
         message = f"its server wrote a type unknown here: database {uncounted[0]} was not counted at capture"
         return inconclusive("keys_equal", message, **measured)
@@ -182,12 +184,12 @@ def _meaning(error: CommandError) -> BackupError:
 
 _PASSWORD = "set BACKUP_REDIS_PASSWORD or BACKUP_REDIS_PASSWORD_FILE to the server's requirepass"  # noqa: S105
 _SAVING = (
-    "Redis's log says why: the disk of its `dir` full or not writable, or no memory to fork."
+    "Redis's log says why, if it still runs: its `dir` is full or not writable, or it has no memory to fork."
     " With `repl-diskless-sync yes` it needs no disk for this"
 )
 _MEANINGS: tuple[tuple[str, type[BackupError], str, str], ...] = (
-    ("NOAUTH", SourceError, "Redis wants a password", _PASSWORD),
     ("WRONGPASS", SourceError, "Redis refused the password", _PASSWORD),
+    ("NOAUTH", SourceError, "Redis wants a password", _PASSWORD),
     ("invalid password", SourceError, "Redis refused the password", _PASSWORD),  # before Redis 6
     ("without any password configured", SourceError, "Redis has no password", "unset BACKUP_REDIS_PASSWORD"),
     ("NOPERM", SourceError, "this user may not read everything", "allow it `+psync +sync +replconf`"),

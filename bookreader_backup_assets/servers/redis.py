@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +23,7 @@ from bookreader_backup_assets.core.errors import (
 )
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners.local import LocalRunner
+from bookreader_backup_assets.servers.redis_wire import Address, ask, free_port, where
 
 READY = 30.0
 """Seconds until a server must have answered."""
@@ -32,8 +31,9 @@ LOADED = 3600.0
 """Seconds until it must have loaded its dump."""
 CHECKED = 3600.0
 """Seconds that `redis-check-rdb` may take."""
+DATABASES = 1024
+"""A dump that names a higher one than the server has is refused; Redis's own default is 16."""
 _END = 10.0
-_DATABASES = 1024  # a dump that names a higher one than the server has is refused; Redis's own default is 16
 _CANNOT = ("Can't handle RDB format version", "module data I can't load", "configured to handle more than")
 """What a server says of a dump that is whole, and not for it."""
 
@@ -83,7 +83,7 @@ def start(
     version = _version(programs)
     # a socket's path has about 100 characters, and `folder` may have more
     with _private(folder) as home, tempfile.TemporaryDirectory(prefix="bb-", dir="/tmp") as near:
-        address = _free_port() if tcp else os.path.join(near, "redis")
+        address = free_port() if tcp else os.path.join(near, "redis")
         if rdb is not None:
             _write(home / "dump.rdb", rdb)
         directives = {
@@ -93,7 +93,7 @@ def start(
             "unixsocketperm": "700",
             "dir": _quoted(str(home)),
             "save": '""',
-            "databases": str(_DATABASES),
+            "databases": str(DATABASES),
             "appendonly": "yes" if appendonly and rdb is None else "no",  # a new AOF would shadow the dump
             **({"requirepass": _quoted(password.reveal())} if password else {}),
             **(options or {}),
@@ -105,7 +105,7 @@ def start(
             if appendonly and rdb is not None:
                 _turn_on_aof(address, password)
             yield RedisServer(
-                cli=(str(programs / "redis-cli"), *_where(address)),
+                cli=(str(programs / "redis-cli"), *where(address)),
                 pid=process.pid,
                 version=version,
                 folder=home,
@@ -151,17 +151,24 @@ def check_rdb(programs: Path, folder: Path, rdb: Iterable[bytes]) -> None:
         except subprocess.TimeoutExpired:
             raise CommandError(checker.name, None, "", what=f"did not end within {CHECKED:.0f} s") from None
     if done.returncode != 0:
-        raise _refusal(checker.name, version, done.returncode, done.stdout.decode("utf-8", "replace"))
+        raise refusal(checker.name, version, done.returncode, done.stdout.decode("utf-8", "replace"))
 
 
 def _version(programs: Path) -> str:
     said = LocalRunner().run([str(programs / "redis-server"), "--version"], timeout=READY).stdout.decode()
+    return version_in(said)
+
+
+def version_in(said: str) -> str:
+    """Return the version in what `redis-server --version` said."""
     return said.partition(" v=")[2].partition(" ")[0]
 
 
-def _refusal(program: str, version: str, status: int, log: str) -> BackupError:
+def refusal(program: str, version: str, status: int, log: str) -> BackupError:
+    """Return what to raise of a program that ended on a dump with `status` (negative: a signal)."""
     if status == -signal.SIGKILL:
-        return CommandError(program, status, log, what="was killed while it read the dump", hint="memory?")
+        hint = "a scratch server needs as much memory as production's: see the kernel's log (dmesg)"
+        return CommandError(program, status, log, what="was killed while it read the dump", hint=hint)
     if any(text in log for text in _CANNOT):
         return SourceAbsentError(
             f"{program} {version} cannot read this dump: {_first_with(_CANNOT, log)}",
@@ -219,7 +226,7 @@ def _spawn(programs: Path, home: Path) -> subprocess.Popen[bytes]:
 
 def _await(
     process: subprocess.Popen[bytes],
-    address: int | str,
+    address: Address,
     password: Secret | None,
     log: Path,
     version: str,
@@ -227,7 +234,7 @@ def _await(
     loading: bool,
 ) -> None:
     started = time.monotonic()
-    while not (answer := _ask(address, password, b"PING")).startswith(b"+PONG"):
+    while not (answer := ask(address, password, b"PING")).startswith(b"+PONG"):
         patience = LOADED if answer.startswith(b"-LOADING") else READY
         status = process.poll()
         if status is not None or time.monotonic() > started + patience:
@@ -236,36 +243,22 @@ def _await(
                 what = f"was not ready within {patience:.0f} s"
                 raise CommandError("redis-server", None, said, what=what)
             if loading:
-                raise _refusal("redis-server", version, status, said)
+                raise refusal("redis-server", version, status, said)
             raise CommandError("redis-server", status, said)
         time.sleep(0.01)
 
 
-def _turn_on_aof(address: int | str, password: Secret | None) -> None:
+def _turn_on_aof(address: Address, password: Secret | None) -> None:
     """Turn the AOF on and wait until it is written: until then, Redis refuses to end."""
-    _ask(address, password, b"CONFIG", b"SET", b"appendonly", b"yes")
+    ask(address, password, b"CONFIG", b"SET", b"appendonly", b"yes")
     deadline = time.monotonic() + LOADED
     while b"aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0" not in (
-        said := _ask(address, password, b"INFO", b"persistence")
+        said := ask(address, password, b"INFO", b"persistence")
     ):
         if time.monotonic() > deadline:
             text = said.decode("utf-8", "replace")
             raise CommandError("redis-server", None, text, what=f"wrote no AOF within {LOADED:.0f} s")
         time.sleep(0.01)
-
-
-def _ask(address: int | str, password: Secret | None, *command: bytes) -> bytes:
-    """Return the last line the server answers, nothing if it does not."""
-    commands = [command] if password is None else [(b"AUTH", password.reveal().encode()), command]
-    family = socket.AF_INET if isinstance(address, int) else socket.AF_UNIX
-    with contextlib.suppress(OSError), socket.socket(family) as link:
-        link.settimeout(5)
-        link.connect(("127.0.0.1", address) if isinstance(address, int) else address)
-        for words in commands:
-            link.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
-            answer = link.recv(4096)
-        return answer
-    return b""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -275,16 +268,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(_END)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _where(address: int | str) -> tuple[str, ...]:
-    return ("-h", "127.0.0.1", "-p", str(address)) if isinstance(address, int) else ("-s", address)
 
 
 def _quoted(text: str) -> str:

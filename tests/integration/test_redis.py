@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -155,6 +156,7 @@ def test_captured_and_checked(redis_server, vault, scratch):
     assert kept.entry.versions["server"] == redis_server.version
     assert kept.entry.source == {"runner": "local"}
     assert begun <= kept.entry.captured_at <= datetime.now(UTC)
+    assert component_of(redis_server).probe() == {"server": redis_server.version}
     assert verdicts(kept, scratch) == PASSED
 
 
@@ -305,16 +307,19 @@ def test_the_password_does_not_fit(redis_server, vault, password, message):
         capture(component, vault)
     assert "BACKUP_REDIS_PASSWORD" in caught.value.hint
     assert list(vault.list()) == []
+    with pytest.raises(SourceError, match=message):
+        component.probe()
 
 
 def test_a_password_too_many(redis_folder, tmp_path, vault):
     """A server that has none does not let one with a password in, and the error says which."""
-    with (
-        servers.start(redis_folder, tmp_path, options=QUICK) as server,
-        pytest.raises(SourceError, match="has no password") as caught,
-    ):
-        capture(replace(component_of(server), password=Secret("x")), vault)
-    assert "unset BACKUP_REDIS_PASSWORD" in caught.value.hint
+    with servers.start(redis_folder, tmp_path, options=QUICK) as server:
+        component = replace(component_of(server), password=Secret("x"))
+        with pytest.raises(SourceError, match="has no password") as caught:
+            capture(component, vault)
+        assert "unset BACKUP_REDIS_PASSWORD" in caught.value.hint
+        with pytest.raises(SourceError, match="has no password"):
+            component.probe()
 
 
 def test_redis_is_absent(redis_folder, tmp_path, vault):
@@ -324,6 +329,8 @@ def test_redis_is_absent(redis_folder, tmp_path, vault):
     with pytest.raises(SourceAbsentError, match="Connection refused") as caught:
         capture(component, vault)
     assert caught.value.hint
+    with pytest.raises(SourceAbsentError, match="Connection refused"):
+        component.probe()
     with pytest.raises(SourceAbsentError, match="not on this machine"):
         capture(replace(component, cli=("redis-cli-of-nobody",)), vault)
     assert list(vault.list()) == []
@@ -345,6 +352,7 @@ def test_a_user_who_may_not_read(redis_server, vault):
 def test_killed_in_mid_transfer(redis_server, vault, victim):
     """Bytes had come, and more had not: an error, and nothing under the final name."""
     redis_server.run("CONFIG", "SET", "repl-diskless-sync", "yes")
+    redis_server.run("CONFIG", "SET", "save", "36000 1")  # with a save point, Redis minds failed saves
     big(redis_server)
     pids = []
 
@@ -360,6 +368,8 @@ def test_killed_in_mid_transfer(redis_server, vault, victim):
     assert pids
     assert list(vault.list()) == []
     assert not [path for path in vault.root.rglob("*") if path.is_file()]
+    if victim != "server":  # and the application is none the wiser
+        assert redis_server.run("SET", "written", "after").strip() == "OK"
 
 
 def child_of(pid):
@@ -381,6 +391,15 @@ def test_the_background_save_fails(redis_server, vault):
     assert capture(component_of(redis_server), vault).entry.fingerprint["databases"] == KEYS
 
 
+def test_two_captures_at_once(redis_server, tmp_path, scratch):
+    """Neither harms the other."""
+    vaults = [LocalVault(tmp_path / name) for name in ("one", "two")]
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda vault: capture(component_of(redis_server), vault), vaults))
+    for kept in both:
+        assert verdicts(kept, scratch) == PASSED
+
+
 def test_a_capture_given_up_leaves_no_program_behind(redis_server):
     """Leaving the context ends redis-cli, though the server has more to send."""
     big(redis_server)
@@ -397,7 +416,7 @@ def test_the_password_shows_nowhere(redis_server, vault, scratch):
     component = component_of(redis_server)
     with component.capture() as under_way, closing(under_way.chunks):
         next(under_way.chunks)
-        assert processes_with("--rdb")
+        assert processes_with("\0".join((*redis_server.cli, "--rdb")))
         assert not processes_with(PASSWORD)
         assert PASSWORD not in repr([component, redis_server, under_way])
     with pytest.raises(BackupError) as caught:

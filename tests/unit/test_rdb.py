@@ -76,6 +76,17 @@ def test_a_dump_cut_short_is_noticed(dump, data):
     assert dump.startswith(b"".join(seen))
 
 
+@given(data=st.data(), size=st.integers(1, 5000))
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_pass_or_are_refused(dump, data, size):
+    """A byte changed in transit leads to no error but ours, and to no byte that was not sent."""
+    sent = bytearray(dump)
+    sent[data.draw(st.integers(0, len(dump) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(DamagedError):
+        passed, _ = skimmed(bytes(sent), size)
+        assert passed == sent
+
+
 WORD = st.binary(min_size=1, max_size=300) | st.integers(-(2**40), 2**40).map(lambda n: str(n).encode())
 SCORE = st.floats(allow_nan=False).map(lambda score: repr(score).encode())
 VALUES = {

@@ -31,7 +31,7 @@ READY_WITHIN = 60.0
 """Seconds for a server to accept connections; 1 is usual."""
 _ENDS_WITHIN = 15.0
 _PORT = 5432
-_QUICK = {  # for what is thrown away: a power cut loses nothing that anybody wants
+QUICK = {  # for what is thrown away: a power cut loses nothing that anybody wants
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -85,7 +85,7 @@ def start(
         host = "127.0.0.1" if password else str(_make_folder(Path("/tmp"), account))  # noqa: S108
         try:
             _make_cluster(programs, top, superuser, password, account)
-            chosen = {**({} if durable else _QUICK), **(settings or {})}
+            chosen = {**({} if durable else QUICK), **(settings or {})}
             process, port = _launch(programs, top, host, chosen, account)
             try:
                 version = (top / "data" / "PG_VERSION").read_text(encoding="ascii").strip()

@@ -82,7 +82,8 @@ class PostgresqlDump:
             versions = program_versions(psql, self.runner, "pg_dump")
             psql.tell("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;")
             held = psql.ask(_BEGIN)
-            counting = _Counting(lambda: fingerprint.take(psql, self.digests))
+            outline = fingerprint.outline(psql)
+            counting = _Counting(lambda: fingerprint.counted(psql, outline, self.digests))
 
             def facts() -> Facts:
                 return Facts(
@@ -120,6 +121,8 @@ class PostgresqlDump:
         env = client_env(self.env, self.database)
         argv = ["pg_dump", "-w", "--format=custom", f"--snapshot={held['snapshot']}"]
         argv += [f"--lock-wait-timeout={LOCK_WAIT}s", self._compression(versions)]
+        if held["encoding"] != "SQL_ASCII":  # which has no meaning to convert by
+            argv.append("--encoding=UTF8")  # names in `pg_restore --list` come in the dump's encoding
         with understood():
             yield from self.runner.stream(argv, env=env)
         counting.result()

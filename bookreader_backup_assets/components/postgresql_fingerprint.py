@@ -50,6 +50,10 @@ _IS_ALEMBIC = (
     "SELECT to_jsonb(count(*)) FROM pg_catalog.pg_attribute"
     " WHERE attname = 'version_num' AND NOT attisdropped AND attrelid = 'public.alembic_version'::regclass"
 )
+_ALEMBIC = (
+    "SELECT coalesce(to_jsonb(string_agg(version_num, ', ' ORDER BY version_num)), 'null')"
+    " FROM public.alembic_version"
+)
 ROLES = (
     "SELECT coalesce(jsonb_agg(rolname ORDER BY rolname COLLATE \"C\"), '[]') FROM pg_catalog.pg_roles"
     " WHERE rolname !~ '^pg_'"
@@ -59,26 +63,37 @@ ROLES = (
 def take(psql: Psql, digests: Digests) -> dict[str, Any]:
     """Return the fingerprint of the database as the session sees it.
 
-    Raises `CommandError` if the session ends, or a table may not be read.
+    Raises `SourceError` or `CommandError` if the session ends, or a table may not be read.
+    """
+    return counted(psql, outline(psql), digests)
+
+
+def outline(psql: Psql) -> dict[str, Any]:
+    """Return a fingerprint without the counts: quick, and to be taken before the dump begins.
+
+    A sequence read later could be ahead of the dump's, which would look like a loss.
     """
     owners = psql.ask(_TABLES)
-    found: dict[str, Any] = {
+    return {
         "kind": "tables",
-        "tables": {},
+        "tables": {name: {"rows": None, "digest": None, "owner": owners[name]} for name in sorted(owners)},
         "sequences": psql.ask(_SEQUENCES),
         "alembic_version": None,
         "extensions": psql.ask(_EXTENSIONS),
         "roles": psql.ask(ROLES),
     }
-    for name in sorted(owners):
+
+
+def counted(psql: Psql, outline: dict[str, Any], digests: Digests) -> dict[str, Any]:
+    """Return the fingerprint that `outline` becomes by counting. Raises as `take` does."""
+    tables = {}
+    for name, table in outline["tables"].items():
         rows, digest = _count(psql, name, digest=_chosen(name, digests))
-        found["tables"][name] = {"rows": rows, "digest": digest, "owner": owners[name]}
-    if "public.alembic_version" in found["tables"] and psql.ask(_IS_ALEMBIC):
-        found["alembic_version"] = psql.ask(
-            "SELECT coalesce(to_jsonb(string_agg(version_num, ', ' ORDER BY version_num)), 'null')"
-            " FROM public.alembic_version"
-        )
-    return found
+        tables[name] = {"rows": rows, "digest": digest, "owner": table["owner"]}
+    alembic_version = None
+    if "public.alembic_version" in tables and psql.ask(_IS_ALEMBIC):
+        alembic_version = psql.ask(_ALEMBIC)
+    return {**outline, "tables": tables, "alembic_version": alembic_version}
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[Difference]:

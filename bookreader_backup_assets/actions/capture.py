@@ -9,7 +9,7 @@ from datetime import datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.components.base import Capture, Component
+from bookreader_backup_assets.components.base import Capture, Component, Facts
 from bookreader_backup_assets.core.artifact import (
     ArtifactName,
     Companion,
@@ -75,10 +75,7 @@ def _capture(
         stored.append(str(name))
         _read_back(installation, str(name), meter)
         facts = source.facts()
-        companions = tuple(
-            _companion(installation, name, role, suffix, chunks, stored)
-            for (role, suffix), chunks in facts.companions.items()
-        )
+        companions = tuple(_companions(installation, str(name), facts, stored))
         entry = Entry(
             installation=installation.id,
             component=component.component,
@@ -175,20 +172,16 @@ def _read_back(installation: Installation, name: str, meter: Meter) -> None:
         )
 
 
-def _companion(
-    installation: Installation,
-    name: ArtifactName,
-    role: str,
-    suffix: str,
-    chunks: Iterable[bytes],
-    stored: list[str],
-) -> Companion:
-    companion = str(name) + suffix
-    meter = Meter(chunks)
-    installation.vault.put(companion, meter)
-    stored.append(companion)
-    _read_back(installation, companion, meter)
-    return Companion(role, companion, meter.size, meter.sha256)
+def _companions(
+    installation: Installation, name: str, facts: Facts, stored: list[str]
+) -> Iterator[Companion]:
+    for (role, suffix), chunks in facts.companions.items():
+        companion = name + suffix
+        meter = Meter(chunks)
+        installation.vault.put(companion, meter)
+        stored.append(companion)
+        _read_back(installation, companion, meter)
+        yield Companion(role, companion, meter.size, meter.sha256)
 
 
 def _require_room(installation: Installation, asset: str, source: Capture) -> int | None:

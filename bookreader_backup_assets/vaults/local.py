@@ -38,10 +38,10 @@ class LocalVault:
                 descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:
                 raise NameTakenError(f"{name} is being written already") from None
+        size, written = 0, partial
         try:
             if path.exists():
                 raise NameTakenError(f"{name} exists already")
-            size = 0
             for chunk in chunks:  # outside of _errors: what the source raises is not this vault's error
                 with self._errors(name):
                     size += _write_all(descriptor, chunk)
@@ -49,10 +49,11 @@ class LocalVault:
                 os.fsync(descriptor)
                 _forget_cached(descriptor)
                 partial.rename(path)
+                written = path
                 fsync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
-                partial.unlink()
+                written.unlink()
             raise
         finally:
             os.close(descriptor)

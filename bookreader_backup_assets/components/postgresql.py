@@ -16,11 +16,12 @@ from bookreader_backup_assets.components import postgresql_check as check
 from bookreader_backup_assets.components import postgresql_fingerprint as fingerprint
 from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
 from bookreader_backup_assets.components.psql import (
+    LOCK_WAIT,
     Psql,
     client_env,
     connect,
     major,
-    understood,
+    meaning,
 )
 from bookreader_backup_assets.components.psql import versions as program_versions
 from bookreader_backup_assets.core.artifact import Entry, parse_utc
@@ -28,19 +29,18 @@ from bookreader_backup_assets.core.check import Outcome
 from bookreader_backup_assets.core.errors import BackupError, CommandError
 from bookreader_backup_assets.runners.base import Runner
 
-LOCK_WAIT = 60
-"""Seconds that pg_dump waits for a lock before it gives up: its own request would block writers behind it."""
-
 _ENDS_WITHIN = 20.0
+_SHRINKS = 3  # no indexes, and compressed
 
-# the clock, as the snapshot's transaction has it, in UTC; sizes without indexes, which a dump does not hold
+# the clock, as the snapshot's transaction has it, in UTC; the size of the folder, since asking tables for
+# theirs would wait for whoever has locked one
 _BEGIN = """
 SELECT jsonb_build_object(
   'snapshot', pg_export_snapshot(),
   'at', to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   'pid', pg_backend_pid(),
   'encoding', pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype,
-  'bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0) FROM pg_class WHERE relkind = 'r' AND oid >= 16384)
+  'bytes', pg_database_size(d.oid)
 ) FROM pg_database d WHERE d.datname = current_database()
 """
 
@@ -99,7 +99,7 @@ class PostgresqlDump:
 
             dumping = self._dump(psql, counting, held, versions)
             try:
-                yield Capture(dumping, facts, expected=held["bytes"] // 2)
+                yield Capture(dumping, facts, expected=held["bytes"] // _SHRINKS)
             finally:
                 dumping.close()
                 if counting.thread.is_alive():  # left early: a closed psql would leave its query running
@@ -123,8 +123,10 @@ class PostgresqlDump:
         argv += [f"--lock-wait-timeout={LOCK_WAIT}s", self._compression(versions)]
         if held["encoding"] != "SQL_ASCII":  # which has no meaning to convert by
             argv.append("--encoding=UTF8")  # names in `pg_restore --list` come in the dump's encoding
-        with understood():
+        try:
             yield from self.runner.stream(argv, env=env)
+        except CommandError as error:
+            raise counting.cause(error) from None
         counting.result()
         psql.ask("SELECT to_jsonb(1)")  # the snapshot was held to the end
 
@@ -160,6 +162,12 @@ class _Counting:
         if self._error is not None:
             raise self._error
         return self._found
+
+    def cause(self, error: CommandError) -> BaseException:
+        """Return why pg_dump failed: without the session that counts there is no snapshot either."""
+        if "snapshot" in error.stderr:
+            self.thread.join(_ENDS_WITHIN)
+        return self._error or meaning(error)
 
     def _run(self) -> None:
         try:

@@ -21,12 +21,13 @@ PSQL = ("psql", "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VE
 it may hold a password's hash."""
 ANSWER = 60.0
 """Seconds to wait for an answer that comes from the catalogs."""
+LOCK_WAIT = 45
+"""Seconds to wait for a lock: whoever comes later waits behind our own request for it."""
 COUNTED = 6 * 3600.0
 """Seconds to wait for one table to be counted and hashed: 100 GB at 5 MB/s."""
 
 _LIMITS = (
     "statement_timeout",
-    "lock_timeout",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",  # version 14
     "transaction_timeout",  # version 17
@@ -121,14 +122,15 @@ class Psql:
 
 @contextmanager
 def connect(runner: Runner, env: Mapping[str, str], database: str) -> Iterator[Psql]:
-    """Open a session on `database` in which values read the same everywhere, and nothing times out.
+    """Open a session on `database` in which values read the same everywhere, and that may
+    take its time, though not while it waits for a lock.
 
     Raises `SourceAbsentError`, `SourceError` with a hint, or `CommandError` for what has no meaning here.
     """
     mine = {**client_env(env, database), "PGCLIENTENCODING": "UTF8"}
     with runner.session(PSQL, env=mine) as session:
         psql = Psql(session)
-        psql.tell(_PINNED)
+        psql.tell(f"{_PINNED} SET lock_timeout = '{LOCK_WAIT}s';")
         psql.ask(
             "SELECT to_jsonb(count(pg_catalog.set_config(name, '0', false)))"
             f" FROM pg_catalog.pg_settings WHERE name IN ({', '.join(map(literal, _LIMITS))})"

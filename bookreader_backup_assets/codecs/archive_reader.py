@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -15,8 +16,12 @@ from bookreader_backup_assets.core.errors import DamagedError, RefusedError
 from bookreader_backup_assets.runners.tree import as_text
 
 _LARGEST = 3 * gzip.MEMBER  # of a member, decompressed: none that we wrote is larger
-_HEAD = gzip.member(b"")[:10]  # no CRC covers a member's head, and ours is always the same
 _GZIP = 31  # zlib's window bits for a gzip header
+_HEAD = 10
+_HEADS = (
+    gzip.member(b"")[:_HEAD],
+    zlib.compress(b"", 0, _GZIP)[:_HEAD],
+)  # no CRC covers them: ours are fixed
 
 Thing = TypeVar("Thing")
 
@@ -134,7 +139,7 @@ def _members(chunks: Iterable[bytes]) -> Iterator[_Member]:
         rest = chunk
         given += len(chunk)
         while rest:
-            head += rest[: len(_HEAD) - len(head)]
+            head += rest[: _HEAD - len(head)]
             try:
                 plain.append(inflate.decompress(rest, _LARGEST))
             except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub forgets what it derives from
@@ -144,7 +149,7 @@ def _members(chunks: Iterable[bytes]) -> Iterator[_Member]:
                 raise DamagedError("a gzip member is larger than any of this program's")
             if not inflate.eof:
                 break
-            if head != _HEAD:
+            if head not in _HEADS:
                 raise DamagedError("the head of a gzip member is damaged")
             rest = inflate.unused_data
             yield _Member(begin, given - len(rest), b"".join(plain))

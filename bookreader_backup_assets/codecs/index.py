@@ -36,6 +36,7 @@ from bookreader_backup_assets.runners.tree import as_path, as_text
 SUFFIX = ".index.gz"
 _HEADER = b'{"format_version":1,"kind":"index"}\n'
 _IN_MEMORY = 16 << 20  # a quarter of a million paths, compressed
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _KINDS = ("file", "folder", "symlink", "hardlink")
 
 
@@ -75,7 +76,7 @@ class Row:
             fields |= {"size": self.size, "sha256": self.sha256}
         elif self.kind != "folder":
             fields["target"] = as_text(self.target)
-        return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+        return _ENCODER.encode(fields).encode("ascii") + b"\n"
 
     @classmethod
     def from_json(cls, line: bytes) -> Row:

@@ -63,6 +63,12 @@ _MEANINGS: tuple[tuple[str, type[SourceError], str, str], ...] = (
         "start it, or correct BACKUP_POSTGRESQL_CONTAINER or BACKUP_POSTGRESQL_URL",
     ),
     (
+        r"definition of service",
+        SourceError,
+        "PGSERVICE is set in this environment, and would choose another server",
+        "unset PGSERVICE: the server to capture is in BACKUP_POSTGRESQL_URL",
+    ),
+    (
         r"permission denied|row-level security|must be (?:superuser|owner)",
         SourceError,
         "this user may not read all of the database",
@@ -139,11 +145,19 @@ def connect(runner: Runner, env: Mapping[str, str], database: str) -> Iterator[P
 
 
 def client_env(env: Mapping[str, str], database: str) -> dict[str, str]:
-    """The environment of a client program: messages in English, a bounded wait for the server."""
+    """The environment of a client program: this server and no other, English messages, a bounded wait.
+
+    A PGSERVICE or PGHOSTADDR in the operator's own environment would win over PGHOST, and send a test
+    restore to production: the first then fails, the second is taken away.
+    """
     return {
         "PGCONNECT_TIMEOUT": "15",
         "PGAPPNAME": "bookreader-backup",
         "LC_ALL": "C",
+        "PGHOSTADDR": "",
+        "PGOPTIONS": "",
+        "PGSERVICEFILE": "/dev/null",
+        "PGSYSCONFDIR": "/nonexistent",
         **env,
         "PGDATABASE": database,
     }

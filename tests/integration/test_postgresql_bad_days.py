@@ -304,6 +304,19 @@ def test_no_password_is_in_an_argv_or_a_repr(dump, postgresql_server, monkeypatc
     assert secret not in repr(dump) + repr(facts) + repr(postgresql_server.server)
 
 
+def test_the_operators_own_environment_chooses_no_server(dump, monkeypatch, tmp_path):
+    """PGHOSTADDR and PGOPTIONS are ignored; PGSERVICE, which libpq prefers to PGHOST, is refused."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.99")
+    monkeypatch.setenv("PGOPTIONS", "-c no_such_setting=1")
+    assert _capture(dump).fingerprint["alembic_version"] == "abc123"
+    (tmp_path / "services").write_text("[other]\nhost=/nonexistent\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.setenv("PGSERVICE", "other")
+    with pytest.raises(SourceError, match="PGSERVICE is set") as caught:
+        _capture(dump)
+    assert "unset PGSERVICE" in caught.value.hint
+
+
 def test_every_meaning_has_a_hint():
     """No error of a client program that is understood leaves the reader alone."""
     assert all(hint and what for _, _, what, hint in psql._MEANINGS)

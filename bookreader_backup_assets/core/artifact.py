@@ -249,7 +249,7 @@ def load_document(data: bytes, name: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
         version = document["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedError(f"{name} is no document of this program") from None
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise DamagedError(

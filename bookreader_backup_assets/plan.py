@@ -35,6 +35,14 @@ def _timezone(value: object) -> ZoneInfo:
         raise ValueError("a timezone such as 'UTC' or 'Europe/Moscow'") from None
 
 
+def _digests(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list) and all(isinstance(table, str) and "." in table for table in value):
+        return value
+    raise ValueError("true, false, or a list of tables such as ['public.users']")
+
+
 ClockTime = Annotated[time, BeforeValidator(_clock_time)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_timezone)]
 
@@ -51,7 +59,7 @@ class Row(BaseModel):
 class PostgresqlRow(Row):
     """`digests` names tables (`schema.table`) compared by content, or `true` for all of them."""
 
-    digests: bool | list[str] = False
+    digests: Annotated[bool | list[str], BeforeValidator(_digests)] = False
 
 
 class Plan(BaseModel):
@@ -98,23 +106,31 @@ def load_plan(name: str, *, timezone: str | None = None) -> Plan:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
     if timezone is not None:
-        document["timezone"] = timezone
+        try:
+            document["timezone"] = _timezone(timezone)
+        except ValueError as error:
+            raise SettingsError(f"BACKUP_TIMEZONE: {timezone!r} is not {error}") from None
     try:
         return Plan.model_validate(document)
     except ValidationError as error:
-        raise SettingsError(*_explain(path, text, error)) from None
+        raise SettingsError(_explain(path, text, error)) from None
 
 
-def _explain(path: Path, text: str, error: ValidationError) -> tuple[str]:
+def _explain(path: Path, text: str, error: ValidationError) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
-    wrong = first["msg"].removeprefix("Value error, ")
+    wrong = first["msg"].replace("Value error, ", "it must be ")
     if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = Plan if len(where) == 1 else PostgresqlRow
+        row = PostgresqlRow if where[0] == "postgresql" else Row
+        model: type[BaseModel] = Plan if len(where) == 1 else row
         wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
-    line = _line_of(where, text)
+    elif first["type"] == "missing":
+        wrong = "it is missing"
+    elif first["type"] == "model_type":
+        wrong = f"it must be a section: [{where[0]}]"
+    line = _line_of(where, text) or _line_of(where[:1], text)
     at = f"line {line}, " if line else ""
-    return (f"{path}: {at}{'.'.join(where)}: {wrong}",)
+    return f"{path}: {at}{'.'.join(where)}: {wrong}"
 
 
 def _line_of(where: list[str], text: str) -> int | None:

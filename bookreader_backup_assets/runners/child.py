@@ -146,15 +146,20 @@ class _Feeder(threading.Thread):
     def run(self) -> None:
         try:
             for chunk in self._chunks:
-                self._pipe.write(chunk)
+                if not self._write(chunk):
+                    break
                 self.moved = time.monotonic()
-            self._pipe.close()
-        except (BrokenPipeError, ValueError):
-            pass  # the program has ended; its status says why
         except BaseException as error:  # noqa: BLE001 - handed to the reading side, which raises it
             self.error = error
-            with contextlib.suppress(OSError):
-                self._pipe.close()
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+
+    def _write(self, chunk: bytes) -> bool:
+        try:
+            self._pipe.write(chunk)
+        except (BrokenPipeError, ValueError):
+            return False  # it has ended, or reads no more, or was closed; its status says why
+        return True
 
 
 def _fed(child: Child, stdin: Iterable[bytes] | None) -> _Feeder | None:

@@ -34,7 +34,16 @@ class Process:
         **popen: Any,
     ) -> None:
         self.program = os.path.basename(argv[0])
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        try:
+            self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        except OSError as error:
+            raise CommandError(
+                self.program,
+                None,
+                str(error),
+                what="could not be started",
+                hint="set TMPDIR to a folder that takes files",
+            ) from None
         handed = [_readable(secret) for secret in secrets]
         if handed:
             argv = [argument.format(*handed) for argument in argv]
@@ -76,8 +85,9 @@ class Process:
         """Return the next bytes of stdout; `b""` at its end, None after `timeout` seconds."""
         assert self.popen.stdout is not None
         descriptor = self.popen.stdout.fileno()
-        readable, _, _ = select.select([descriptor], [], [], timeout)
-        return os.read(descriptor, CHUNK) if readable else None
+        readable = select.poll()  # select() takes no descriptor over 1023
+        readable.register(descriptor, select.POLLIN)
+        return os.read(descriptor, CHUNK) if readable.poll(timeout * 1000) else None
 
     def wait(self, timeout: float) -> None:
         """Wait for the end. Raises `CommandError` for any status but 0, or after `timeout` seconds."""

@@ -5,7 +5,9 @@ that lies in a file. The table in `docs/reference/settings.md` is made from this
 from __future__ import annotations
 
 import difflib
+import io
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from datetime import date
@@ -100,21 +102,21 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
     """
     environ = os.environ if environ is None else environ
     file = env_file if env_file is not None else Path(".env")
-    read = dotenv_values(file, interpolate=False) if file.is_file() else {}
-    merged = {**{k: v for k, v in read.items() if v is not None}, **environ}
-    given = {name: value for name, value in merged.items() if name.startswith(PREFIX)}
     values: dict[str, Any] = {}
-    for variable, value in given.items():
-        field, text = _field(variable, value)
-        if field in values and variable.endswith("_FILE"):
-            continue  # a value set directly wins over one in a file
-        values[field] = text
+    origins: dict[str, str] = {}
+    for given in (_read(file), {name: (value, name) for name, value in environ.items()}):
+        ours = {name: given[name] for name in given if name.startswith(PREFIX)}
+        # of one source, a value set directly wins over one in a file
+        for variable in sorted(ours, key=lambda name: not name.endswith("_FILE")):
+            value, origin = ours[variable]
+            field, text = _field(variable, value, origin)
+            values[field], origins[field] = text, origin
     try:
-        return Settings.model_validate(values)
+        # an empty value is none: compose passes those for what nobody set
+        return Settings.model_validate({field: text for field, text in values.items() if text})
     except ValidationError as error:
         first = error.errors()[0]
-        variable = f"{PREFIX}{str(first['loc'][0]).upper()}"
-        raise SettingsError(f"{variable}{_line(variable, file, environ)}: {first['msg']}") from None
+        raise SettingsError(f"{origins[str(first['loc'][0])]}: {first['msg']}") from None
 
 
 def variables() -> dict[str, str]:
@@ -123,28 +125,44 @@ def variables() -> dict[str, str]:
     return {f"{PREFIX}{name.upper()}": field.description or "" for name, field in fields}
 
 
-def _field(variable: str, value: str) -> tuple[str, str]:
+def _field(variable: str, value: str, origin: str) -> tuple[str, str]:
     name = variable.removeprefix(PREFIX).lower()
     if name in Settings.model_fields:
         return name, value
     if variable.endswith("_FILE") and (name := name.removesuffix("_file")) in Settings.model_fields:
         try:
-            return name, Path(value).read_text(encoding="utf-8").rstrip("\n")
+            return name, Path(value).read_text(encoding="utf-8").rstrip("\n") if value else ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"{variable} names {value}, which cannot be read: {getattr(error, 'strerror', error)}"
+                f"{origin} names {value}, which cannot be read: {getattr(error, 'strerror', error)}",
+                hint="make that file, readable by this user, with the value and nothing else in it",
             ) from None
     near = difflib.get_close_matches(variable, variables(), n=1, cutoff=0.5)
     raise SettingsError(
-        f"{variable} is not a setting",
+        f"{origin} is not a setting",
         hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(variables())}",
     )
 
 
-def _line(variable: str, file: Path, environ: Mapping[str, str]) -> str:
-    if variable in environ or not file.is_file():
-        return ""
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip().removeprefix("export ").startswith(f"{variable}="):
-            return f" ({file}, line {number})"
-    return ""
+def _read(file: Path) -> dict[str, tuple[str, str]]:
+    """Return the variables of an `.env` file: each value, and where it stands, for messages."""
+    if not file.is_file():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{file} cannot be read: {getattr(error, 'strerror', error)}",
+            hint="make it readable by this user, as UTF-8 text",
+        ) from None
+    read = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    found: dict[str, tuple[str, str]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        variable = re.match(rf"\s*(?:export\s+)?({PREFIX}\w+)", line)
+        if variable is None:
+            continue
+        name, value = variable[1], read.get(variable[1])
+        if value is None:
+            raise SettingsError(f"{file}, line {number}: write it as {name}=value")
+        found[name] = (value, f"{name} ({file}, line {number})")
+    return found

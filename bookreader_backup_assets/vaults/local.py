@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -33,11 +34,9 @@ class LocalVault:
         partial = path.with_name(path.name + PARTIAL)
         with self._errors(name):
             _make_folders(path.parent)
-            try:
-                # whoever holds the .partial owns the name, so the rename below replaces nothing
-                descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                raise NameTakenError(f"{name} is being written already") from None
+            descriptor = _own(partial)
+        if descriptor is None:
+            raise NameTakenError(f"{name} is being written already")
         size, written = 0, partial
         try:
             if path.exists():
@@ -73,13 +72,16 @@ class LocalVault:
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See `Vault.list`."""
-        with self._errors(prefix):
-            for folder, folders, files in os.walk(self.root):
-                folders.sort()
-                for file in sorted(files):
-                    name = os.path.relpath(os.path.join(folder, file), self.root)
+        found: dict[str, int] = {}
+        with self._errors(prefix or "its list"):
+            for folder, _, files in os.walk(self.root, onerror=_unless_vanished):
+                for file in files:
+                    path = os.path.join(folder, file)
+                    name = os.path.relpath(path, self.root)
                     if name.startswith(prefix) and not name.endswith(PARTIAL) and _NAME.fullmatch(name):
-                        yield Stored(name, os.stat(os.path.join(folder, file)).st_size)
+                        with contextlib.suppress(FileNotFoundError):
+                            found[name] = os.stat(path).st_size
+        yield from (Stored(name, found[name]) for name in sorted(found))
 
     def stat(self, name: str) -> Stored:
         """See `Vault.stat`."""
@@ -132,7 +134,7 @@ class LocalVault:
                 ) from None
             raise VaultError(
                 f"the {self.name} vault at {self.root} failed on {name}: {error.strerror}",
-                hint="check that the folder is writable by this user",
+                hint="check that this user may read and write there",
             ) from None
 
 
@@ -145,6 +147,31 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _own(partial: Path) -> int | None:
+    """Open `partial` for writing, empty, as the only process that has it; None if another one has.
+
+    The lock goes with its process, so a `.partial` that a crash left behind is in nobody's way. Whoever
+    holds it owns the final name too, and the rename that follows replaces nothing.
+    """
+    while True:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.fstat(descriptor)
+            if held.st_nlink and os.path.samestat(held, partial.stat()):
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass  # its last owner renamed or removed it between our open and our lock
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def _make_folders(folder: Path) -> None:
     """Make `folder` and what is missing above it, each 0700 and durable."""
     if folder.is_dir():
@@ -153,6 +180,12 @@ def _make_folders(folder: Path) -> None:
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     fsync_folder(folder.parent)
+
+
+def _unless_vanished(error: OSError) -> None:
+    """Let `os.walk` go on past a folder that is gone, and past nothing else: unreadable is not empty."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _write_all(descriptor: int, chunk: bytes) -> int:

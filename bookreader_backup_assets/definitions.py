@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
 
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.core.errors import BackupError, SettingsError
 from bookreader_backup_assets.defs.backup_set import backup_set
 from bookreader_backup_assets.defs.config import config
 from bookreader_backup_assets.defs.jobs import jobs
@@ -16,22 +19,29 @@ from bookreader_backup_assets.defs.redis import redis
 from bookreader_backup_assets.defs.resources import resources
 from bookreader_backup_assets.defs.schedules import schedules
 from bookreader_backup_assets.defs.sensors import missed_captures, seal_after
+from bookreader_backup_assets.defs.steps import described
 from bookreader_backup_assets.defs.storage import storage
-from bookreader_backup_assets.plan import Plan, load_plan
+from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.settings import Settings, load_settings
 
 COMPONENTS = ("postgresql", "redis", "storage", "config")
 
 
 def build(settings: Settings) -> dg.Definitions:
-    """Return the definitions of the installation that `settings` describe."""
-    plan = load_plan(settings.plan, timezone=settings.timezone)
-    installation = assemble(settings)
-    return define(installation, plan, daily(settings.first_day or installation.since, installation.zone))
+    """Return the definitions of the installation that `settings` describe. Contacts nothing."""
+    return define(assemble(settings), settings)
 
 
-def define(installation: Installation, plan: Plan, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
+def define(installation: Installation, settings: Settings) -> dg.Definitions:
     """Return the definitions over an installation that is assembled already."""
+    plan = load_plan(settings.plan, timezone=settings.timezone)
+    first_day = settings.first_day or installation.since
+    if first_day.isoformat() > installation.today():
+        raise SettingsError(
+            f"BACKUP_FIRST_DAY is {first_day}, and today is {installation.today()}",
+            hint="set it to a day that has begun, or leave it out",
+        )
+    days = daily(first_day, installation.zone)
     made = jobs(COMPONENTS, days)
     parts = [
         *postgresql(installation, days),
@@ -41,20 +51,29 @@ def define(installation: Installation, plan: Plan, days: dg.DailyPartitionsDefin
         *backup_set(installation, days),
     ]
     return dg.Definitions(
-        assets=[part for part in parts if not isinstance(part, dg.AssetChecksDefinition)],
+        assets=[
+            part.map_asset_specs(partial(described, plan=plan, settings=settings))
+            for part in parts
+            if not isinstance(part, dg.AssetChecksDefinition)
+        ],
         asset_checks=[part for part in parts if isinstance(part, dg.AssetChecksDefinition)],
         jobs=list(made.values()),
-        schedules=schedules(plan, made),
+        schedules=schedules(installation, plan, made),
         sensors=[
             missed_captures(installation, plan, made),
-            *seal_after(installation, plan, made),
+            seal_after(installation, plan, made),
             reconcile(installation, days),
         ],
         resources=resources(installation),
+        executor=dg.in_process_executor,
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the installation that the environment describes."""
-    return build(load_settings())
+    try:
+        return build(load_settings())
+    except BackupError as error:
+        said = f"{error.message}; {error.hint}" if error.hint else error.message
+        raise dg.DagsterInvalidDefinitionError(said) from None

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.postgresql",
     "tests.fixtures.redis",
     "tests.fixtures.docker",
+    "tests.fixtures.installation",
 ]
 
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:

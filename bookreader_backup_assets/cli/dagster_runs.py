@@ -48,9 +48,10 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
         warnings.simplefilter("ignore")  # Dagster's previews; pyproject.toml pins what was tested
         from dagster import DagsterInstance
 
+        from bookreader_backup_assets.definitions import define
         from bookreader_backup_assets.defs.jobs import SEAL, job_name
 
-        definitions = _definitions(installation)
+        definitions = define(installation, load_settings())
         os.environ["DAGSTER_HOME"] = str(dagster_home())
         try:
             with DagsterInstance.get() as instance:
@@ -64,16 +65,6 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
                 f"Dagster's storage in {os.environ['DAGSTER_HOME']} cannot be used: {error}", hint=_WITHOUT
             ) from error
     return all(fine)
-
-
-def _definitions(installation: Installation) -> dg.Definitions:
-    from bookreader_backup_assets.definitions import define
-    from bookreader_backup_assets.defs.partitions import daily
-    from bookreader_backup_assets.plan import load_plan
-
-    settings = load_settings()
-    plan = load_plan(settings.plan, timezone=settings.timezone)
-    return define(installation, plan, daily(settings.first_day or installation.since, installation.zone))
 
 
 def _run(definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterInstance) -> bool:

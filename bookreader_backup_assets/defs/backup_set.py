@@ -28,7 +28,8 @@ def backup_set(installation: Installation, daily: dg.DailyPartitionsDefinition) 
     ) -> dg.MaterializeResult[Any]:
         """Everything the day's set holds: sizes, checksums, versions, images, rows; what is missing, and why.
 
-        Sealed again, as a new file, whenever something of the day changes.
+        Sealed again, as a new file, whenever something of the day changes; the newest one counts.
+        By hand: read the `.txt` beside it; the lines at its end are what `sha256sum -c` takes.
         """
         return sealed(context, installation)
 

@@ -11,16 +11,18 @@ import dagster as dg
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
-from bookreader_backup_assets.core.check import Outcome, Verdict
-from bookreader_backup_assets.defs.steps import entry_metadata
+from bookreader_backup_assets.core.check import Outcome
+from bookreader_backup_assets.defs.sensors import under_way
+from bookreader_backup_assets.defs.steps import MANIFEST, check_metadata, entry_metadata, severity
 
-WINDOW = timedelta(days=14)
-"""How far back entries are compared with Dagster's log."""
-_SETTLED = timedelta(hours=1)
+WINDOW = 14
+"""How many days, today included, are compared with Dagster's log."""
+SETTLED = timedelta(hours=1)
+"""How old an artifact is at which nobody is working on it any more, whatever it looks like."""
 
 
 def reconcile(installation: Installation, days: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
-    """Return the sensor that reports entries which Dagster does not know."""
+    """Return the sensor that reports artifacts which Dagster does not know."""
 
     @dg.sensor(
         name="reconcile",
@@ -38,37 +40,37 @@ def reconcile(installation: Installation, days: dg.DailyPartitionsDefinition) ->
 def report_unknown(
     installation: Installation, days: dg.DailyPartitionsDefinition, instance: dg.DagsterInstance
 ) -> list[str]:
-    """Report each entry of the last days that Dagster does not know, and return their names."""
+    """Report what the last days' sets hold and Dagster does not know, and return the artifacts' names."""
     catalog = Catalog(installation.vault)
-    known_days = set(days.get_partition_keys())
     reported = []
-    for entry in unknown(installation, catalog, instance):
-        if entry.set not in known_days:
-            continue
+    for day, entry in unknown(installation, days, catalog, instance):
         key = dg.AssetKey([entry.component, entry.artifact])
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(key, partition=entry.set, metadata=entry_metadata(entry, new=True))
-        )
+        metadata = entry_metadata(entry, new=entry.set == day)
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=day, metadata=metadata))
         for outcome in latest_outcomes(catalog, entry).values():
-            instance.report_runless_asset_event(_evaluation(key, entry, outcome))
+            instance.report_runless_asset_event(_evaluation(key, day, entry, outcome))
         reported.append(entry.name)
     return reported
 
 
-def unknown(installation: Installation, catalog: Catalog, instance: dg.DagsterInstance) -> Iterator[Entry]:
-    """Yield the unlabelled entries of the last days that no materialization names.
+def unknown(
+    installation: Installation,
+    days: dg.DailyPartitionsDefinition,
+    catalog: Catalog,
+    instance: dg.DagsterInstance,
+) -> Iterator[tuple[str, Entry]]:
+    """Yield day and entry where a day's set has an artifact that no materialization of that day names.
 
-    An entry whose checks are still being made is left for later, an hour at most.
+    What is younger than an hour is left for later while it is being checked, or its day is being worked on.
     """
-    now = installation.now()
-    for entry in catalog.entries():
-        age = now - entry.captured_at
-        if age > WINDOW or (entry.label is not None and not entry.late):
-            continue
-        if catalog.standing(entry).verdict is None and age < _SETTLED:
-            continue
-        if not _known(instance, entry):
-            yield entry
+    for day in days.get_partition_keys(current_time=installation.now())[-WINDOW:]:
+        held = [entry for asset in _assets(installation) if (entry := catalog.of_day(asset, day))]
+        busy = bool(held) and under_way(instance, day)
+        for entry in held:
+            settled = installation.now() - entry.captured_at > SETTLED
+            unfinished = busy or catalog.standing(entry).verdict is None
+            if (settled or not unfinished) and not _known(instance, day, entry):
+                yield day, entry
 
 
 def latest_outcomes(catalog: Catalog, entry: Entry) -> dict[str, Outcome]:
@@ -77,9 +79,13 @@ def latest_outcomes(catalog: Catalog, entry: Entry) -> dict[str, Outcome]:
     return {o.check: o for proof in proofs for o in proof.checks if o.check in entry.checks}
 
 
-def _known(instance: dg.DagsterInstance, entry: Entry) -> bool:
+def _assets(installation: Installation) -> tuple[str, ...]:
+    return (*installation.components, MANIFEST)
+
+
+def _known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
     key = dg.AssetKey([entry.component, entry.artifact])
-    filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[entry.set])
+    filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
     for record in instance.fetch_materializations(filters, limit=50).records:
         materialization = record.asset_materialization
         named = materialization.metadata.get("artifact") if materialization else None
@@ -88,15 +94,14 @@ def _known(instance: dg.DagsterInstance, entry: Entry) -> bool:
     return False
 
 
-def _evaluation(key: dg.AssetKey, entry: Entry, outcome: Outcome) -> dg.AssetCheckEvaluation:
-    failed = outcome.verdict is Verdict.FAILED
+def _evaluation(key: dg.AssetKey, day: str, entry: Entry, outcome: Outcome) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=outcome.check,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        severity=severity(outcome),
         description=outcome.message,
-        metadata={"artifact": entry.name, "verdict": str(outcome.verdict)},
+        metadata=check_metadata(outcome, entry),
         blocking=True,
-        partition=entry.set,
+        partition=day,
     )

@@ -19,6 +19,8 @@ from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
 from bookreader_backup_assets.core.errors import BackupError, RefusedError
+from bookreader_backup_assets.plan import Plan
+from bookreader_backup_assets.settings import Settings
 
 MANIFEST = "backup_set/manifest"
 
@@ -67,7 +69,7 @@ def checked(
     day = context.partition_key
     component: Component = ManifestComponent() if asset == MANIFEST else installation.component(asset)
     with failures_shown():
-        entry = Catalog(installation.vault).of_day(asset, day)
+        entry = _checkable(context, Catalog(installation.vault), asset)
         if entry is None:
             outcomes: tuple[Outcome, ...] = ()
         else:
@@ -77,6 +79,19 @@ def checked(
     for key in keys:
         missing = Outcome(key.name, Verdict.FAILED, f"{day} has no artifact of {asset}")
         yield check_result(key, made.get(key.name, missing), entry)
+
+
+def _checkable(context: dg.AssetCheckExecutionContext, catalog: Catalog, asset: str) -> Entry | None:
+    """Return what this run captured, or else what the day's set has: two runs may capture at once."""
+    logged = context.instance.get_records_for_run(
+        context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    for record in logged.records:
+        materialization = record.asset_materialization
+        if materialization and materialization.asset_key.to_user_string() == asset:
+            name = materialization.metadata["artifact"].value
+            return next(entry for entry in catalog.entries(asset=asset) if entry.name == name)
+    return catalog.of_day(asset, context.partition_key)
 
 
 def check_specs(
@@ -105,22 +120,47 @@ def check_specs(
     ]
 
 
+def described(spec: dg.AssetSpec, *, plan: Plan, settings: Settings) -> dg.AssetSpec:
+    """Return an asset with what somebody asks who looks at it: where its files are, and when it is due."""
+    component = spec.key.path[0]
+    row = plan.rows.get(component)
+    at = plan.deadline if component == MANIFEST.split("/", maxsplit=1)[0] else row and row.at
+    return spec.merge_attributes(
+        metadata={
+            "folder": dg.MetadataValue.path(str(settings.vault / component)),
+            "due": f"{at:%H:%M} {plan.timezone.key}" if at else "not planned",
+            **({"too_old_after_hours": row.rpo_hours} if row else {}),
+        },
+        tags={"component": component},
+    )
+
+
 def check_result(key: dg.AssetCheckKey, outcome: Outcome, entry: Entry | None) -> dg.AssetCheckResult:
-    """Return an outcome as Dagster shows it. "Could not tell" is a warning, and never a pass."""
-    failed = outcome.verdict is Verdict.FAILED
+    """Return an outcome as Dagster shows it."""
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        severity=severity(outcome),
         description=outcome.message,
-        metadata={
-            **outcome.measured,
-            "verdict": str(outcome.verdict),
-            "seconds": outcome.seconds,
-            **({"artifact": entry.name} if entry else {}),
-        },
+        metadata=check_metadata(outcome, entry),
     )
+
+
+def severity(outcome: Outcome) -> dg.AssetCheckSeverity:
+    """Return how bad an outcome is: "could not tell" is a warning, which blocks nothing, and no pass."""
+    failed = outcome.verdict is Verdict.FAILED
+    return dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN
+
+
+def check_metadata(outcome: Outcome, entry: Entry | None) -> dict[str, Any]:
+    """Return what a check measured, and of which artifact."""
+    return {
+        **outcome.measured,
+        "verdict": str(outcome.verdict),
+        "seconds": outcome.seconds,
+        **({"artifact": entry.name} if entry else {}),
+    }
 
 
 def entry_metadata(entry: Entry, *, new: bool) -> dict[str, Any]:

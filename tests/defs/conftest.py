@@ -1,0 +1,93 @@
+"""Fixtures: a Dagster instance of the test's own, as this project configures it, and its definitions."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.definitions import define
+from bookreader_backup_assets.settings import Settings
+from tests.fixtures.installation import Clock
+
+ROOT = Path(__file__).parents[2]
+
+PLAN = """
+timezone = "Europe/Berlin"
+deadline = "05:00"
+[redis]
+at = "02:30"
+[storage]
+at = "03:00"
+"""
+"""Two components, quick to capture, so that the clockwork can be watched."""
+
+
+def dagster_home(folder: Path) -> Path:
+    """Make a `DAGSTER_HOME` with this project's own configuration."""
+    folder.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", folder)
+    return folder
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A real instance, configured by the project's `dagster.yaml`."""
+    with dg.DagsterInstance.from_config(str(dagster_home(tmp_path / "dagster"))) as made:
+        yield made
+
+
+@pytest.fixture
+def definitions(installation: Installation, settings: Settings) -> dg.Definitions:
+    """The definitions over `installation`."""
+    return define(installation, settings)
+
+
+@pytest.fixture
+def run_of(instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
+    """A way to run a job of some definitions for a day, and be told how it went."""
+
+    def execute(definitions: dg.Definitions, job: str, day: str, **config: Any) -> dg.ExecuteInProcessResult:
+        return definitions.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=day,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
+        )
+
+    return execute
+
+
+@pytest.fixture
+def run(
+    definitions: dg.Definitions, installation: Installation, run_of: Callable[..., dg.ExecuteInProcessResult]
+) -> Callable[..., dg.ExecuteInProcessResult]:
+    """A way to run a job of `definitions` for a day (default: today)."""
+
+    def execute(job: str, day: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+        return run_of(definitions, job, day or installation.today(), **config)
+
+    return execute
+
+
+@pytest.fixture
+def planned(environ: dict[str, str], tmp_path: Path, clock: Clock) -> Callable[..., Any]:
+    """A way to have another plan: give its text, and get installation, settings, plan and definitions."""
+    from bookreader_backup_assets.assembly import assemble
+    from bookreader_backup_assets.plan import load_plan
+    from bookreader_backup_assets.settings import load_settings
+
+    def made(text: str = PLAN, **variables: str) -> Any:
+        path = tmp_path / "plan.toml"
+        path.write_text(text, encoding="utf-8")
+        settings = load_settings(
+            {**environ, "BACKUP_PLAN": str(path), **variables}, env_file=tmp_path / "absent"
+        )
+        installation = assemble(settings, now=clock)
+        plan = load_plan(settings.plan, timezone=settings.timezone)
+        return installation, plan, define(installation, settings)
+
+    return made

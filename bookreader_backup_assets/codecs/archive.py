@@ -180,6 +180,7 @@ class Archiver:
         placed = self._begin(item, item.size)
         digest = hashlib.sha256()
         left = item.size
+        short = f"{CHANGED}: it shrank"
         try:
             while chunk and left:
                 digest.update(chunk[:left])
@@ -189,9 +190,9 @@ class Archiver:
             if chunk:
                 self._name(item, f"{CHANGED}: it grew, and is cut at {item.size} bytes")
         except SourceError as error:
-            self._name(item, error.message)
+            short = error.message
         if left:
-            self._name(item, f"{CHANGED}: it shrank, and its last {left} bytes are zeros")
+            self._name(item, f"{short}, and its last {left} bytes are zeros")
         while left:
             zeros = bytes(min(left, gzip.MEMBER))
             digest.update(zeros)

@@ -10,7 +10,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import Any
 from zoneinfo import ZoneInfo
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
 from bookreader_backup_assets.codecs.chain import Codecs
@@ -21,6 +24,7 @@ from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.vaults.base import Vault
 
 _IDENTITY = "installation.json"
+_SOON: dict[str, Any] = {"wait": wait_fixed(0.05), "stop": stop_after_delay(10)}
 
 Images = Callable[[], Mapping[str, Mapping[str, str]]]
 """The images of BookReader's containers, by service; none where nothing runs in containers."""
@@ -107,9 +111,11 @@ class Installation:
                 "made_at": self.now().isoformat(),
                 "host": self.host,
             }
-        with suppress(NameTakenError):  # another process was first
+        with suppress(NameTakenError):  # another process was first, and may not have ended
             self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
-        return self._read_identity()
+        return retry(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON)(
+            self._read_identity
+        )()
 
     def _read_identity(self) -> tuple[str, datetime]:
         document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bookreader_backup_assets.components.base import ScratchPostgresql
+from bookreader_backup_assets.components.base import Scratch, ScratchPostgresql
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import SourceAbsentError
 from bookreader_backup_assets.runners.local import LocalRunner
-from bookreader_backup_assets.servers import postgresql as servers
+from bookreader_backup_assets.servers.machine import MachineScratch
 from tests.fixtures.postgresql import KEY, ODD_ROLE, SUPERUSER, USER, programs, shaped_server
 
 ODD = '"My Schema"."Odd ""Table"" of\nBooks\\ (1)"'
@@ -26,13 +27,13 @@ ODD = '"My Schema"."Odd ""Table"" of\nBooks\\ (1)"'
 class TamperedScratch:
     """Scratch servers on which `sql` is run between a restore and the comparison."""
 
-    folder: Path
+    inner: Scratch
     sql: str
-    as_stream: bool = False
+    as_stream: bool
 
     @contextmanager
     def postgresql(self) -> Iterator[ScratchPostgresql]:
-        with servers.scratch(self.folder) as scratch:
+        with self.inner.postgresql() as scratch:
             runner = _Tampering(scratch.runner, scratch.env, self.sql)
             yield dataclasses.replace(scratch, runner=runner, sees_files=not self.as_stream)
 
@@ -137,7 +138,8 @@ def test_servers_of_the_machine_and_of_the_wheel_both_serve(only, postgresql_kep
     folder = programs(only)
     with shaped_server(folder) as server:
         kept = postgresql_kept(
-            PostgresqlDump(server.runner, server.env, "shape"), scratch=TamperedScratch(folder, "")
+            PostgresqlDump(server.runner, server.env, "shape"),
+            scratch=MachineScratch(Path(tempfile.gettempdir()), folder),
         )
         outcome = kept.verify(kept.capture(), "restorable")["restorable"]
     assert outcome.passed, outcome
@@ -202,9 +204,9 @@ def test_writers_may_be_busy_throughout(dump, postgresql_server, postgresql_kept
     ],
     ids=["counts", "digests"],
 )
-def test_whatever_differs_after_the_restore_fails(digests, tampering, dump, postgresql_kept):
+def test_whatever_differs_after_the_restore_fails(digests, tampering, dump, postgresql_kept, shared_scratch):
     """One row, owner, table, migration or sequence that is not as captured turns `restorable` to failed."""
-    scratch = TamperedScratch(programs(), ";".join(tampering), as_stream=not digests)
+    scratch = TamperedScratch(shared_scratch, ";".join(tampering), as_stream=not digests)
     kept = postgresql_kept(dataclasses.replace(dump, digests=digests), scratch=scratch)
     outcome = kept.verify(kept.capture(), "restorable")["restorable"]
     assert outcome.verdict is Verdict.FAILED

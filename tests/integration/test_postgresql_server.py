@@ -135,7 +135,7 @@ def test_as_root_a_closed_folder_is_refused_for_data(tmp_path):
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root runs servers as another user")
 def test_as_root_programs_in_a_closed_home_are_copied(tmp_path):
-    """Programs that nobody may execute, such as a wheel in /root, are used from a copy."""
+    """Programs that nobody may execute, such as a wheel in root's home, are used from a copy."""
     wheel = programs("wheel")
     home = tmp_path / "home"
     shutil.copytree(wheel.parent, home / "pg", symlinks=True)

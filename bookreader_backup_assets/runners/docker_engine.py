@@ -62,7 +62,7 @@ class Engine:
         except NotFound as error:
             raise SourceAbsentError(_said(error), hint="docker ps --all shows what there is") from None
         except APIError as error:
-            raise SourceError(f"the Docker engine refuses: {_said(error)}", hint="see its log") from None
+            raise _refusal(_said(error)) from None
         except (DockerException, OSError) as error:
             raise SourceAbsentError(
                 f"the Docker engine at {self.address} cannot be reached: {_innermost(error)}",
@@ -97,7 +97,7 @@ class Engine:
                 said, rest = answer.split(b"\r\n\r\n", 1)
                 status = said.split(b"\r\n", 1)[0].decode("ascii", "replace")
                 if " 101 " not in f"{status} " and " 200 " not in f"{status} ":
-                    raise SourceError(f"the Docker engine refuses: {status} {rest.decode(errors='replace')}")
+                    raise _refusal(f"{status} {rest.decode('utf-8', 'replace')}")
                 connection.settimeout(None)
             except BaseException:
                 connection.close()
@@ -116,6 +116,12 @@ class Engine:
             connection.close()
             raise
         return connection
+
+
+def _refusal(said: str) -> SourceError:
+    if "is not running" in said or "is paused" in said:  # since it was looked at, a moment ago
+        return SourceAbsentError(f"the container has just stopped: {said}", hint="docker ps --all")
+    return SourceError(f"the Docker engine refuses: {said}", hint="see its log")
 
 
 def _said(error: APIError) -> str:

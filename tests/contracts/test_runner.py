@@ -26,6 +26,10 @@ class Place:
     inside: str
     folder: Path
 
+    def mark(self) -> str:
+        """A number of seconds that no other process of this machine is told to sleep."""
+        return str(time.time_ns() % 10**15)
+
     def count(self, mark: str) -> int:
         """How many processes of this machine have `mark` in their argv."""
         found = 0
@@ -96,16 +100,18 @@ def test_a_missing_program_is_named(place):
 
 def test_silence_ends_a_stream(place):
     """A program that says nothing for too long is ended, and nothing of it stays."""
+    mark = place.mark()
     with pytest.raises(CommandError, match="silent"):
-        list(place.runner.stream(["sleep", "98765"], stall=0.3))
-    assert place.count("98765") == 0
+        list(place.runner.stream(["sleep", mark], stall=0.3))
+    assert place.count(mark) == 0
 
 
 def test_silence_ends_a_program_that_does_not_read(place):
     """A program that takes no input is ended although more of it waits to be written."""
+    mark = place.mark()
     with pytest.raises(CommandError, match="silent"):
-        list(place.runner.stream(["sleep", "98766"], stdin=iter([bytes(10_000_000)]), stall=0.3))
-    assert place.count("98766") == 0
+        list(place.runner.stream(["sleep", mark], stdin=iter([bytes(10_000_000)]), stall=0.3))
+    assert place.count(mark) == 0
 
 
 def test_stdin_is_fed_unchanged(place):
@@ -156,20 +162,21 @@ def test_run_raises_for_a_status(place):
 
 def test_run_has_a_deadline(place):
     """A program that talks for ever is ended at the deadline all the same."""
-    started = time.monotonic()
+    started, mark = time.monotonic(), place.mark()
     with pytest.raises(CommandError, match="within 1 s"):
-        place.runner.run(sh("while true; do echo x; sleep 0.05; done", "98767"), timeout=1)
+        place.runner.run(sh("while true; do echo x; sleep 0.05; done", mark), timeout=1)
     assert time.monotonic() - started < 15
-    assert place.count("98767") == 0
+    assert place.count(mark) == 0
 
 
 def test_a_session_answers_line_by_line(place):
     """A program that is talked to answers each time, and is ended when its context is left."""
-    with place.runner.session(sh("while read line; do echo got $line; done; sleep 98768")) as session:
+    mark = place.mark()
+    with place.runner.session(sh("while read line; do echo got $line; done; sleep $1", mark)) as session:
         for word in (b"one", b"two"):
             session.send(word + b"\n")
             assert session.readline(5) == b"got " + word
-    assert place.count("98768") == 0
+    assert place.count(mark) == 0
 
 
 def test_a_session_says_that_it_ended(place):
@@ -192,11 +199,12 @@ def test_a_session_may_not_be_silent(place):
 def test_closing_the_iterator_ends_the_program(place, script, monkeypatch):
     """An abandoned program is gone when `close` returns, even one that ignores SIGTERM."""
     monkeypatch.setattr(child, "GRACE", 0.5)
-    chunks = place.runner.stream(sh(script, "98769"))
+    mark = place.mark()
+    chunks = place.runner.stream(sh(script, mark))
     next(chunks)
-    assert place.count("98769") > 0
+    assert place.count(mark) > 0
     chunks.close()
-    assert place.count("98769") == 0
+    assert place.count(mark) == 0
 
 
 def test_the_environment_carries_secrets(place):

@@ -24,6 +24,8 @@ from bookreader_backup_assets.runners.docker import (
 from tests.fixtures.docker import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+MARK = str(10**9 + os.getpid())  # seconds that nobody else sleeps
+PATIENT = f"--lock-wait-timeout={MARK}"  # a pg_dump that nobody else runs
 PSQL = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'abandoned'"
 
@@ -84,8 +86,8 @@ def test_an_abandoned_dump_leaves_no_backend(bookreader_containers):
         lock.send(b"BEGIN; LOCK books; SELECT 1;\n")
         lock.readline(10)
         with pytest.raises(CommandError, match="silent"):
-            list(there.postgresql.stream(["pg_dump"], env=env, stall=0.5))
-    assert running("pg_dump") == []
+            list(there.postgresql.stream(["pg_dump", PATIENT], env=env, stall=0.5))
+    assert running(PATIENT) == []
     until(lambda: there.postgresql.run([*PSQL, "-c", OURS], env=there.libpq).stdout == b"0\n", "no backend")
 
 
@@ -95,10 +97,10 @@ def test_a_dump_killed_inside_is_an_error(bookreader_containers):
     with there.postgresql.session(PSQL, env=there.libpq) as lock:
         lock.send(b"BEGIN; LOCK books; SELECT 1;\n")
         lock.readline(10)
-        dump = there.postgresql.session(["pg_dump", "--table=books"], env=there.libpq)
+        dump = there.postgresql.session(["pg_dump", PATIENT], env=there.libpq)
         with dump as dumping:
-            until(lambda: running("--table=books"), "pg_dump running")
-            for pid in running("--table=books"):
+            until(lambda: running(PATIENT), "pg_dump running")
+            for pid in running(PATIENT):
                 os.kill(pid, signal.SIGKILL)
             with pytest.raises(CommandError, match="SIGKILL"):
                 dumping.readline(10)
@@ -109,7 +111,7 @@ def test_a_container_killed_half_way_is_an_error(start_container, engine):
     for end in (engine.api.kill, lambda name: engine.api.remove_container(name, force=True)):
         name = start_container("busybox", "bookreader-test-killed")
         runner = DockerRunner(engine, STORAGE, configured=name)
-        chunks = runner.stream(["sh", "-c", "echo half; sleep 98760"])
+        chunks = runner.stream(["sh", "-c", "echo half; sleep 1000"])
         assert next(chunks) == b"half\n"
         end(name)
         with pytest.raises((CommandError, SourceAbsentError)):
@@ -120,8 +122,8 @@ def test_a_program_without_a_shell_beside_it_is_ended(bookreader_containers):
     """In a container with no shell and no kill, an abandoned program is ended from outside."""
     there = bookreader_containers
     with pytest.raises(CommandError, match="silent"):
-        list(there.storage.stream(["/sleep", "98761"], stall=0.3))
-    assert running("98761") == []
+        list(there.storage.stream(["/sleep", MARK], stall=0.3))
+    assert running(MARK) == []
 
 
 def test_a_program_that_cannot_be_ended_is_told(bookreader_containers, monkeypatch):
@@ -129,12 +131,12 @@ def test_a_program_that_cannot_be_ended_is_told(bookreader_containers, monkeypat
     there = bookreader_containers
     monkeypatch.setattr(Engine, "is_local", False)
     monkeypatch.setattr("bookreader_backup_assets.runners.child.GRACE", 0.2)
-    chunks = there.storage.stream(["/sleep", "98762"], stall=0.2)
+    chunks = there.storage.stream(["/sleep", MARK], stall=0.2)
     try:
         with pytest.raises(CommandError, match="runs on in container"):
             next(chunks)
     finally:
-        for pid in running("98762"):
+        for pid in running(MARK):
             os.kill(pid, signal.SIGKILL)
 
 

@@ -24,12 +24,11 @@ def scratch(bookreader_containers):
 
 @pytest.fixture
 def left(engine):
-    """Names of the scratch containers, and volumes, that there are now."""
+    """The scratch containers of this process that there are now."""
 
     def now():
         held = engine.api.containers(all=True, filters={"label": LABEL})
-        volumes = engine.api.volumes()["Volumes"] or []
-        return {one["Id"] for one in held} | {volume["Name"] for volume in volumes}
+        return [one["Id"] for one in held if one["Labels"][LABEL] == containers._holder()]
 
     return now
 
@@ -43,7 +42,7 @@ def rdb_of(there) -> bytes:
 
 def test_a_dump_is_restored_and_nothing_stays(bookreader_containers, scratch, left):
     """The running server's dump restores into an empty server of its own version, which then vanishes."""
-    there, before = bookreader_containers, left()
+    there = bookreader_containers
     dump = there.postgresql.stream(["pg_dump", "-Fc", "-Z1"], env=there.libpq)
     with scratch.postgresql() as server:
         assert server.version.startswith("15.")
@@ -60,7 +59,11 @@ def test_a_dump_is_restored_and_nothing_stays(bookreader_containers, scratch, le
         )
         count = [*PSQL, "-d", "restored", "-c", "SELECT count(*) FROM generated_images"]
         assert server.runner.run(count, env=server.env).stdout == b"2000\n"
-    assert left() == before
+        mounts = server.runner.inspect()["Mounts"]
+        assert [mount["Type"] for mount in mounts] == ["volume"]  # the image asks for it
+        assert len(left()) == 1
+    assert left() == []
+    assert mounts[0]["Name"] not in {volume["Name"] for volume in there.engine.api.volumes()["Volumes"] or []}
 
 
 def test_it_has_no_network_and_no_powers(scratch, engine):
@@ -76,15 +79,14 @@ def test_it_has_no_network_and_no_powers(scratch, engine):
 
 def test_it_is_removed_after_an_error(scratch, left):
     """What happens while a scratch server is held does not keep it."""
-    before = left()
     with pytest.raises(KeyError), scratch.postgresql():
         raise KeyError
-    assert left() == before
+    assert left() == []
 
 
 def test_keys_are_counted_with_those_that_expired(bookreader_containers, scratch, left):
     """A dump loads with all its keys, those that have expired since among them, in every database."""
-    there, before = bookreader_containers, left()
+    there = bookreader_containers
     env = {"REDISCLI_AUTH": there.redis_password}
     later, past = 4_000_000_000_000, 1_000_000_000_000
     there.redis.run(["redis-cli", "SET", "short:lived", "1", "PXAT", str(later)], env=env)
@@ -99,31 +101,28 @@ def test_keys_are_counted_with_those_that_expired(bookreader_containers, scratch
             "db2:keys=300",
         ]
         assert server.version.startswith("7.0.")
-    assert left() == before
+    assert left() == []
 
 
 @pytest.mark.parametrize("harm", [lambda rdb: rdb[:-100], lambda _: b"junk" * 100, lambda _: b""])
 def test_a_damaged_dump_is_refused(bookreader_containers, scratch, left, harm):
     """A truncated, a foreign and an empty dump are refused by the server and by the checker."""
-    before = left()
     bad = harm(rdb_of(bookreader_containers))
     with pytest.raises(DamagedError), scratch.redis([bad]):
         pass
     with pytest.raises(DamagedError):
         scratch.check_rdb([bad])
-    assert left() == before
+    assert left() == []
 
 
 def test_a_good_dump_passes_the_checker(bookreader_containers, scratch, left):
     """`redis-check-rdb` of the container's own image accepts its server's dump."""
-    before = left()
     scratch.check_rdb([rdb_of(bookreader_containers)])
-    assert left() == before
+    assert left() == []
 
 
 def test_an_error_of_the_dump_is_raised(scratch, left):
     """What reading the stored dump raises comes through, and the container goes."""
-    before = left()
 
     def broken():
         yield b"REDIS"
@@ -131,7 +130,7 @@ def test_an_error_of_the_dump_is_raised(scratch, left):
 
     with pytest.raises(DamagedError, match="sha256 differs"), scratch.redis(broken()):
         pass
-    assert left() == before
+    assert left() == []
 
 
 def test_without_the_production_container_there_is_none(engine):

@@ -6,10 +6,11 @@ The only place that chooses. No Dagster here, so that the command line works wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from functools import partial
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bookreader_backup_assets.actions.installation import Images, Installation, utc_now
@@ -22,7 +23,7 @@ from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.storage import StorageArchive
-from bookreader_backup_assets.core.errors import SettingsError
+from bookreader_backup_assets.core.errors import SettingsError, SourceAbsentError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.runners.base import Runner
@@ -107,6 +108,11 @@ def _on_this_machine(settings: Settings) -> Reach:
     from bookreader_backup_assets.servers.machine import MachineScratch
     from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
 
+    def programs(find: Callable[[], Path]) -> LocalRunner:
+        with suppress(SourceAbsentError):
+            return LocalRunner(programs=find())
+        return LocalRunner()  # each call then says which program is not there
+
     database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
     cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
     password = settings.postgresql_password or database.password
@@ -117,10 +123,10 @@ def _on_this_machine(settings: Settings) -> Reach:
         **({"PGPASSWORD": password.reveal()} if password else {}),
     }
     return Reach(
-        postgresql=LocalRunner(programs=postgresql_programs(settings.postgresql_programs)),
+        postgresql=programs(partial(postgresql_programs, settings.postgresql_programs, server=False)),
         postgresql_env=env,
         database=database.path or settings.postgresql_database,
-        redis=LocalRunner(programs=redis_programs(settings.redis_programs)),
+        redis=programs(partial(redis_programs, settings.redis_programs)),
         redis_cli=("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
         redis_password=settings.redis_password or cache.password,
         storage=LocalRunner(),

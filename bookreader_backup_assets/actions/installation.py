@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
 from bookreader_backup_assets.codecs.chain import Codecs
@@ -113,9 +113,10 @@ class Installation:
             }
         with suppress(NameTakenError):  # another process was first, and may not have ended
             self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
-        return retry(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON)(
-            self._read_identity
-        )()
+        for attempt in Retrying(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON):
+            with attempt:
+                identity = self._read_identity()
+        return identity
 
     def _read_identity(self) -> tuple[str, datetime]:
         document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)

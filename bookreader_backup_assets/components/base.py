@@ -100,8 +100,11 @@ class Scratch(Protocol):
     Raises `SourceAbsentError` where there is no such server to be had: a check is then inconclusive.
     """
 
-    def postgresql(self) -> AbstractContextManager[ScratchPostgresql]:
-        """Start an empty PostgreSQL server with no roles but its own superuser, `scratch`."""
+    def postgresql(self, at_least: int = 0) -> AbstractContextManager[ScratchPostgresql]:
+        """Start an empty PostgreSQL server with no roles but its own superuser, `scratch`.
+
+        Its major version is `at_least` or newer, if there is one to be had; the caller looks.
+        """
         ...
 
     def redis(self, rdb: Iterable[bytes]) -> AbstractContextManager[ScratchRedis]:

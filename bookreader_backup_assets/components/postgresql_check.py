@@ -83,8 +83,8 @@ def _line(name: str, owner: str) -> str:
 def _restorable(stored: Stored, scratch: Scratch) -> Outcome:
     expected = stored.entry.fingerprint
     versions = stored.entry.versions
-    with scratch.postgresql() as server:
-        needed = max(major(versions.get("server", "")), major(versions.get("client", "")))
+    needed = max(major(versions.get("server", "")), major(versions.get("client", "")))
+    with scratch.postgresql(needed) as server:
         if major(server.version) < needed:
             return inconclusive(
                 RESTORABLE,

@@ -62,7 +62,7 @@ class ContainerScratch:
     production_redis: DockerRunner
 
     @contextmanager
-    def postgresql(self) -> Iterator[ScratchPostgresql]:
+    def postgresql(self, at_least: int = 0) -> Iterator[ScratchPostgresql]:  # noqa: ARG002 - production's own
         """See `Scratch.postgresql`."""
         env = {"PGHOST": "/tmp/scratch", "PGPORT": "5432", "PGUSER": "scratch", "PGDATABASE": "postgres"}  # noqa: S108 - in the container
         with self._container(self.production_postgresql, _POSTGRESQL) as container:

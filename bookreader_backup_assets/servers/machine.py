@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bookreader_backup_assets.components.base import ScratchPostgresql, ScratchRedis
+from bookreader_backup_assets.core.errors import SourceAbsentError
 from bookreader_backup_assets.servers import postgresql, redis
 from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
 
@@ -20,9 +21,13 @@ class MachineScratch:
     postgresql_folder: Path | None = None
     redis_folder: Path | None = None
 
-    def postgresql(self) -> AbstractContextManager[ScratchPostgresql]:
-        """See `Scratch.postgresql`."""
-        return postgresql.scratch(postgresql_programs(self.postgresql_folder), self.folder)
+    def postgresql(self, at_least: int = 0) -> AbstractContextManager[ScratchPostgresql]:
+        """See `Scratch.postgresql`. The configured folder comes first, where it is new enough."""
+        try:
+            programs = postgresql_programs(self.postgresql_folder, at_least=at_least)
+        except SourceAbsentError:
+            programs = postgresql_programs()  # whatever there is: the caller says that it is too old
+        return postgresql.scratch(programs, self.folder)
 
     def redis(self, rdb: Iterable[bytes]) -> AbstractContextManager[ScratchRedis]:
         """See `Scratch.redis`."""

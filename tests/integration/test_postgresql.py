@@ -32,7 +32,7 @@ class TamperedScratch:
     as_stream: bool
 
     @contextmanager
-    def postgresql(self) -> Iterator[ScratchPostgresql]:
+    def postgresql(self, at_least: int = 0) -> Iterator[ScratchPostgresql]:
         with self.inner.postgresql() as scratch:
             runner = _Tampering(scratch.runner, scratch.env, self.sql)
             yield dataclasses.replace(scratch, runner=runner, sees_files=not self.as_stream)
@@ -329,7 +329,7 @@ def test_a_scratch_server_that_does_not_fit_is_inconclusive(dump, postgresql_kep
     assert "no_such_extension" in outcome.message
 
     class NoScratch:
-        def postgresql(self):
+        def postgresql(self, at_least=0):
             raise SourceAbsentError("there is no server", hint="install one")
 
     outcome = postgresql_kept(dump, scratch=NoScratch()).verify(entry, "restorable")["restorable"]

@@ -98,7 +98,8 @@ class Process:
                 self.program, None, self.complaint(), what=f"did not end within {timeout:.0f} s"
             ) from None
         if status < 0:
-            what = f"was killed by {signal.Signals(-status).name}"
+            names = {number.value: number.name for number in signal.Signals}  # real-time ones have no name
+            what = f"was killed by {names.get(-status, f'signal {-status}')}"
             raise CommandError(self.program, status, self.complaint(), what=what)
         if status != 0:
             raise CommandError(self.program, status, self.complaint())
@@ -107,11 +108,10 @@ class Process:
         """End the program if it still runs, and its children, and let go of the pipes."""
         if self.popen.poll() is None:
             _signal_group(self.popen.pid, signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(child.GRACE)
-            except subprocess.TimeoutExpired:
-                _signal_group(self.popen.pid, signal.SIGKILL)
-                self.popen.wait(child.GRACE)
+            _signal_group(self.popen.pid, signal.SIGKILL)  # what it started may outlive it
+            self.popen.wait(child.GRACE)
         for pipe in (self.popen.stdin, self.popen.stdout):  # last: a thread may be blocked in a write
             if pipe is not None:
                 with contextlib.suppress(OSError):

@@ -125,6 +125,21 @@ def variables() -> dict[str, str]:
     return {f"{PREFIX}{name.upper()}": field.description or "" for name, field in fields}
 
 
+def table() -> str:
+    """Return the table of `docs/reference/settings.md`: variable, default, meaning."""
+    rows = [f"| `{name}` | {_default(name)} | {meaning} |" for name, meaning in variables().items()]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _default(variable: str) -> str:
+    default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
+    if default is None:
+        return ""
+    if variable == f"{PREFIX}SCRATCH":
+        return "`TMPDIR`, or `/tmp`"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+
+
 def _field(variable: str, value: str, origin: str) -> tuple[str, str]:
     name = variable.removeprefix(PREFIX).lower()
     if name in Settings.model_fields:

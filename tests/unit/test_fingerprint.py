@@ -10,7 +10,9 @@ from bookreader_backup_assets.core.fingerprint import Difference, compare, descr
 quick = settings(deadline=None, max_examples=100)
 keys = st.text("abcdef._", min_size=1, max_size=6)
 leaves = st.integers(0, 99) | st.text("0123456789abcdef", min_size=1, max_size=4)
-trees = st.recursive(leaves, lambda inner: st.dictionaries(keys, inner, min_size=1, max_size=4), max_leaves=15)
+trees = st.recursive(
+    leaves, lambda inner: st.dictionaries(keys, inner, min_size=1, max_size=4), max_leaves=15
+)
 prints = st.dictionaries(keys, trees, min_size=1, max_size=4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,11 +152,22 @@ def absent(program: str) -> bool:
 
 def versions(system: System) -> dict[str, str]:
     """Return the versions of everything compared."""
-    said = {"PostgreSQL": system.database.version, "Redis": system.redis.version}
-    for program, option in (("restic", "version"), ("borg", "--version"), ("tar", "--version")):
+    clients = str(system.database.programs / "pg_dump")
+    programs = {
+        "PostgreSQL": clients,
+        "restic": "restic",
+        "borg": "borg",
+        "tar": "tar",
+        "gzip": "gzip",
+        "gpg": "gpg",
+    }
+    said = {"Redis": system.redis.version}
+    for name, program in programs.items():
         if not absent(program):
-            done = subprocess.run([program, option], capture_output=True, text=True, timeout=30, check=False)
-            said[program] = " ".join(done.stdout.split("\n")[0].split()[:4])
+            argv = [program, "version" if name == "restic" else "--version"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+            match = re.search(r"\d+(\.\d+)+", done.stdout)
+            said[name] = match[0] if match else "unknown"
     return said
 
 

@@ -75,8 +75,8 @@ def _command(*words: str) -> bytes:
     return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
 
 
-def fill_storage(folder: Path, scale: float) -> tuple[int, int]:
-    """Write books, covers and images below `folder`; return files and bytes: 60 % do not compress."""
+def fill_storage(folder: Path, scale: float) -> int:
+    """Write books, covers and images below `folder` and return their bytes: 60 % do not compress."""
     random = Random(_SEED)
     count = max(10, int(FILES * scale))
     weights = [random.lognormvariate(0, 0.8) for _ in range(count)]  # as EPUBs: many small, few large
@@ -96,7 +96,7 @@ def fill_storage(folder: Path, scale: float) -> tuple[int, int]:
         parent.mkdir(parents=True, exist_ok=True)
         (parent / f"{number:06}.{suffix}").write_bytes(content)
         written += size
-    return count, written
+    return written
 
 
 def fill_configuration(folder: Path) -> None:

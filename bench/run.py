@@ -43,7 +43,7 @@ def main() -> int:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)  # as root, a scratch PostgreSQL runs as nobody, who must reach its folder
         said = table.machine()
-        system, sizes = _fill(stack, folder, options.scale)
+        system, sizes = _fill(stack, folder, options.scale, options.parts)
         rows = Rows(tuple(_compare(system, options)), _idle(system), sizes)
         said |= competitors.versions(system)
     if options.json:
@@ -87,7 +87,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _fill(stack: ExitStack, folder: Path, scale: float) -> tuple[System, dict[str, int]]:
+def _fill(stack: ExitStack, folder: Path, scale: float, parts: list[str]) -> tuple[System, dict[str, int]]:
     database = stack.enter_context(
         postgresql.start(postgresql_programs(), superuser="bookreader", password=Secret("not-a-secret"))
     )
@@ -96,13 +96,16 @@ def _fill(stack: ExitStack, folder: Path, scale: float) -> tuple[System, dict[st
     )
     system = System(folder, database, cache, folder / "storage", folder / "configuration")
     sizes = {}
-    _say(f"filling the database, scale {scale}")
-    sizes["postgresql"] = data.fill_database(database, scale)
-    _say(f"{sizes['postgresql'] / 1e6:.0f} MB of database; filling Redis")
-    sizes["redis"] = data.fill_redis(cache, scale)
-    _say(f"{sizes['redis'] / 1e6:.0f} MB of Redis; filling storage")
-    files, sizes["storage"] = data.fill_storage(system.storage, scale)
-    _say(f"{sizes['storage'] / 1e6:.0f} MB of storage in {files} files")
+    if "postgresql" in parts:
+        _say(f"filling the database, scale {scale}")
+        sizes["postgresql"] = data.fill_database(database, scale)
+    if "redis" in parts:
+        _say("filling Redis")
+        sizes["redis"] = data.fill_redis(cache, scale)
+    if "storage" in parts:
+        _say("filling storage")
+        sizes["storage"] = data.fill_storage(system.storage, scale)
+    _say(", ".join(f"{part} {size / 1e6:.0f} MB" for part, size in sizes.items()))
     data.fill_configuration(system.configuration)
     return system, sizes
 

@@ -25,6 +25,8 @@ at = "03:00"
 """
 """Two components, quick to capture, so that the clockwork can be watched."""
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 
 def dagster_home(folder: Path) -> Path:
     """Make a `DAGSTER_HOME` with this project's own configuration."""
@@ -33,11 +35,19 @@ def dagster_home(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """A real instance, configured by the project's `dagster.yaml`."""
-    with dg.DagsterInstance.from_config(str(dagster_home(tmp_path / "dagster"))) as made:
+@pytest.fixture(scope="session")
+def worker_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    """A real instance, configured by the project's `dagster.yaml`: making one takes a second."""
+    home = dagster_home(tmp_path_factory.mktemp("home") / "dagster")
+    with dg.DagsterInstance.from_config(str(home)) as made:
         yield made
+
+
+@pytest.fixture
+def instance(worker_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """The instance, with nothing in it."""
+    worker_instance.wipe()
+    return worker_instance
 
 
 @pytest.fixture
@@ -55,7 +65,7 @@ def run_of(instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessRes
             instance=instance,
             partition_key=day,
             raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
+            run_config={**QUIET, **config},
         )
 
     return execute

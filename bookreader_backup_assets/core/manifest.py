@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Entry, Problem, Proof, dump_document
+from bookreader_backup_assets.core.artifact import (
+    FORMAT_VERSION,
+    Companion,
+    Entry,
+    Problem,
+    Proof,
+    dump_document,
+)
 from bookreader_backup_assets.core.check import Verdict
 
 UNCHANGED = "unchanged"
@@ -83,6 +90,7 @@ class Member:
     codecs: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
+    companions: tuple[Companion, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -141,7 +149,9 @@ class Manifest:
             for name, rows in self.statistics.items()
         ]
         lines += ["", "Checksums (SHA256):", "-------------------"]
-        lines += [f"{member.sha256}  {member.name}" for member in self.members]
+        for member in self.members:
+            lines += [f"{member.sha256}  {member.name}"]
+            lines += [f"{companion.sha256}  {companion.name}" for companion in member.companions]
         return "\n".join(lines) + "\n"
 
 
@@ -211,6 +221,7 @@ def _member(asset: str, set_id: str, held: list[tuple[Entry, Sequence[Proof]]]) 
                 codecs=entry.codecs,
                 versions=entry.versions,
                 fingerprint=entry.fingerprint,
+                companions=entry.companions,
                 problems=entry.problems,
             )
     return None

@@ -28,7 +28,8 @@ _NAME = re.compile(
     r"(?:_(?P<twin>[2-9]|[1-9]\d+))?"
     r"(?:_(?P<kind>full|incr))?"
     r"(?:_(?P<label>[a-z][a-z0-9-]{0,39}))?"
-    r"(?P<suffix>(?:\.[a-z0-9]+)+)"
+    r"(?P<suffix>(?:\.[a-z0-9]+)+)",
+    re.ASCII,  # other scripts have digits, too
 )
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -65,7 +66,7 @@ class ArtifactName:
 
     def __str__(self) -> str:
         """The path inside a vault."""
-        parts = [self.stem, self.taken.strftime("%Y-%m-%d_%H-%M-%S")]
+        parts = [self.stem, self.taken.isoformat("_", "seconds").replace(":", "-")]
         parts += [str(self.twin)] if self.twin > 1 else []
         parts += [part for part in (self.kind, self.label) if part]
         return f"{self.component}/{'_'.join(parts)}{self.suffix}"

@@ -106,8 +106,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
     origins: dict[str, str] = {}
     for given in (_read(file), {name: (value, name) for name, value in environ.items()}):
         ours = {name: given[name] for name in given if name.startswith(PREFIX)}
-        # of one source, a value set directly wins over one in a file
-        for variable in sorted(ours, key=lambda name: not name.endswith("_FILE")):
+        # of one source, a value set directly wins over one in a file, and either over an empty one
+        for variable in sorted(ours, key=lambda name: (ours[name][0] != "", not name.endswith("_FILE"))):
             value, origin = ours[variable]
             field, text = _field(variable, value, origin)
             values[field], origins[field] = text, origin

@@ -81,6 +81,7 @@ def test_a_value_may_lie_in_a_file(env_file, tmp_path, text):
         ("BACKUP_KEY_FILE={secret}\nBACKUP_KEY=file", {}, "file"),
         ("BACKUP_KEY=file\nBACKUP_KEY_FILE={secret}", {}, "file"),
         ("", {"BACKUP_KEY": "environ", "BACKUP_KEY_FILE": "{secret}"}, "environ"),
+        ("BACKUP_KEY=file", {"BACKUP_KEY": "", "BACKUP_KEY_FILE": "{secret}"}, "secret"),
     ],
 )
 def test_which_one_wins(env_file, tmp_path, text, environ, winner):
@@ -93,7 +94,13 @@ def test_which_one_wins(env_file, tmp_path, text, environ, winner):
 
 def test_an_empty_value_is_not_set(env_file, tmp_path):
     """Compose passes empty variables for what nobody set: the default holds, not the working folder."""
-    found = env_file("BACKUP_TIMEZONE=\n", BACKUP_VAULT="", BACKUP_KEY_FILE="", BACKUP_FIRST_DAY="")
+    found = env_file(
+        "BACKUP_TIMEZONE=\nBACKUP_PLAN=x\n",
+        BACKUP_PLAN="",
+        BACKUP_VAULT="",
+        BACKUP_KEY_FILE="",
+        BACKUP_FIRST_DAY="",
+    )
     assert found == Settings()
     (tmp_path / "empty").write_text("\n", encoding="utf-8")
     assert env_file(BACKUP_KEY_FILE=str(tmp_path / "empty")).key is None

@@ -26,13 +26,15 @@ from bookreader_backup_assets.demo.previous import end_previous, record
 from bookreader_backup_assets.demo.queues import fill_redis
 from bookreader_backup_assets.servers import postgresql, redis
 from bookreader_backup_assets.servers.programs import Only, postgresql_programs, redis_programs
+from bookreader_backup_assets.settings import variables
 
 
 @dataclass(frozen=True)
 class BookReader:
     """A running BookReader.
 
-    `environ` holds the `BACKUP_…` settings that lead to it, no secret among them: those lie in files.
+    `environ` holds the `BACKUP_…` settings that lead to it, all others empty, no secret among them: those
+    lie in files.
     `rows` (per table) and `keys` (per Redis database) are what was written.
     """
 
@@ -92,6 +94,7 @@ def _run(folder: Path, only: Only | None, scale: float) -> Iterator[BookReader]:
         address = f"postgresql://{database.user}:{quote(superuser.reveal())}@{database.host}:{database.port}"
         password = quote(said["REDIS_PASSWORD"].reveal())
         environ = {
+            **dict.fromkeys(variables(), ""),  # whatever the operator has set is about another BookReader
             "BACKUP_RUNNER": "local",
             "BACKUP_VAULT": str(folder / "vault"),
             "BACKUP_KEY_FILE": _secret(folder, "key", None),

@@ -25,6 +25,7 @@ from bookreader_backup_assets.settings import load_settings
 from tests.fixtures.missing import missing
 
 SMALL = 0.05
+_SECRET = {"key", "postgresql_url", "redis_url"}
 XHTML = "{http://www.w3.org/1999/xhtml}"
 FB2 = "{http://www.gribuser.ru/xml/fictionbook/2.0}"
 
@@ -223,6 +224,18 @@ def test_the_settings_lead_to_it(system):
     for path in (system.folder / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(system.folder.stat().st_mode) == 0o700
+
+
+def test_the_operators_own_settings_do_not_reach_it(system, tmp_path):
+    """A key, a plan or a timezone that is set for the real BookReader is not the demo's."""
+    (tmp_path / ".env").write_text("BACKUP_KEY=real\nBACKUP_PLAN=real.toml\n", encoding="utf-8")
+    environ = {"BACKUP_TIMEZONE": "Asia/Omsk", "BACKUP_REDIS_PASSWORD": "real", **system.environ}
+    assert load_settings(environ, env_file=tmp_path / ".env").model_dump(exclude=_SECRET) == load_settings(
+        system.environ, env_file=Path("/dev/null")
+    ).model_dump(exclude=_SECRET)
+    found = load_settings(environ, env_file=tmp_path / ".env")
+    assert found.key.reveal() == (system.folder / "secrets/key").read_text(encoding="utf-8").strip()
+    assert found.redis_password is None
 
 
 def test_one_demo_per_folder(system):

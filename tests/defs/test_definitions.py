@@ -56,9 +56,7 @@ def test_loads_with_everything_absent(runner):
     dg.Definitions.validate_loadable(built(BACKUP_RUNNER=runner))
 
 
-@pytest.mark.parametrize(
-    "arguments", [["-m", "bookreader_backup_assets.definitions"], ["-w", "workspace.yaml"]]
-)
+@pytest.mark.parametrize("arguments", ["-m bookreader_backup_assets.definitions", "-w workspace.yaml"])
 def test_dagster_validates(arguments, tmp_path):
     """`dagster definitions validate` accepts the module, and the workspace."""
     assert validate(arguments.split(), tmp_path, NOWHERE).returncode == 0

@@ -1,0 +1,71 @@
+"""Runs that the command line launches: the schedules' jobs, in its own process, seen by Dagster."""
+
+import stat
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.cli.dagster_runs import dagster_home, with_dagster
+from bookreader_backup_assets.core.errors import BackupError
+
+
+@pytest.fixture
+def home(environ, monkeypatch, tmp_path):
+    """A `DAGSTER_HOME` that is not there yet, and the settings in the environment."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "state" / "dagster"))
+    return tmp_path / "state" / "dagster"
+
+
+def test_runs_are_seen_by_dagster(home, installation):
+    """The jobs' runs are in Dagster's storage, the day is sealed once, and the home is this user's only."""
+    assert with_dagster(installation, ("storage", "config"))
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        runs = instance.get_runs()
+    assert {run.job_name: run.status for run in runs} == {
+        "capture_storage": dg.DagsterRunStatus.SUCCESS,
+        "capture_config": dg.DagsterRunStatus.SUCCESS,
+        "seal": dg.DagsterRunStatus.FAILURE,  # the plan wants PostgreSQL and Redis, too
+    }
+    assert {run.tags["dagster/partition"] for run in runs} == {installation.today()}
+    assert len(Catalog(installation.vault).entries(asset="backup_set/manifest")) == 1
+
+
+def test_one_that_fails_does_not_stop_the_next(home, installation):
+    """Config lacks a path that it should have, storage is captured all the same, and the answer is no."""
+    config = replace(installation.component("config/archive"), paths=("absent",))
+    broken = replace(installation, components={**installation.components, "config/archive": config})
+    assert not with_dagster(broken, ("config", "storage"))
+    assert Catalog(installation.vault).newest("storage/archive", verified=True)
+    assert Catalog(installation.vault).newest("config/archive", verified=True) is None
+
+
+def test_own_configuration_is_kept(home):
+    """A `dagster.yaml` that is there already is left alone."""
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    assert dagster_home() == home
+    assert (home / "dagster.yaml").read_text(encoding="utf-8") == "telemetry: {enabled: false}\n"
+
+
+def test_storage_gone(home, installation):
+    """Where Dagster's storage cannot be used, the hint says how to capture without it."""
+    home.parent.mkdir()
+    home.write_text("no folder", encoding="utf-8")
+    with pytest.raises(BackupError) as caught:
+        with_dagster(installation, ("storage",))
+    assert "--without-dagster" in caught.value.hint
+    assert Catalog(installation.vault).entries() == []
+
+
+def test_storage_damaged(home, installation):
+    """A database that is none is Dagster's storage gone, too."""
+    (home / "history").mkdir(parents=True)
+    (home / "history" / "runs.db").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(BackupError) as caught:
+        with_dagster(installation, ("storage",))
+    assert "--without-dagster" in caught.value.hint

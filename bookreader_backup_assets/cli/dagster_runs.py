@@ -42,7 +42,8 @@ def dagster_home() -> Path:
 def with_dagster(installation: Installation, components: tuple[str, ...]) -> bool:
     """Run the components' jobs for today, and then the seal's; say whether every capture run succeeded.
 
-    A job that fails does not stop the next. Raises `BackupError` where Dagster's storage cannot be used.
+    A job that fails does not stop the next; Ctrl-C does. Raises `BackupError` where Dagster's storage
+    cannot be used.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Dagster's previews; pyproject.toml pins what was tested
@@ -71,7 +72,14 @@ def _run(definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterIn
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance, partition_key=day, raise_on_error=False, run_config=_QUIET
     )
+    if any(event.is_job_failure and _interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt  # Dagster makes a failed run of it, and the next would begin
     return result.success
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    reason = event.job_failure_data.failure_reason
+    return reason is not None and reason.value == "UNEXPECTED_TERMINATION"
 
 
 def _shipped_config() -> Path:

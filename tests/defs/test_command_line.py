@@ -1,13 +1,17 @@
 """Runs that the command line launches: the schedules' jobs, in its own process, seen by Dagster."""
 
+import os
+import signal
 import stat
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import dagster as dg
 import pytest
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.cli.dagster_runs import dagster_home, with_dagster
+from bookreader_backup_assets.components.storage import StorageArchive
 from bookreader_backup_assets.core.errors import BackupError
 
 
@@ -42,6 +46,39 @@ def test_one_that_fails_does_not_stop_the_next(home, installation):
     assert not with_dagster(broken, ("config", "storage"))
     assert Catalog(installation.vault).newest("storage/archive", verified=True)
     assert Catalog(installation.vault).newest("config/archive", verified=True) is None
+
+
+def test_ctrl_c_ends_it(home, installation):
+    """Ctrl-C in the middle of a capture ends the command: no next component, no seal, no half artifact."""
+
+    @dataclass(frozen=True)
+    class Interrupted:
+        """Storage, in the middle of whose capture somebody presses Ctrl-C."""
+
+        storage: StorageArchive
+
+        def __getattr__(self, name):
+            return getattr(self.storage, name)
+
+        @contextmanager
+        def capture(self):
+            with self.storage.capture() as source:
+                yield replace(source, chunks=self.interrupted(source.chunks))
+
+        def interrupted(self, chunks):
+            yield next(chunks)
+            os.kill(os.getpid(), signal.SIGINT)
+            yield from chunks
+
+    storage = Interrupted(installation.component("storage/archive"))
+    interrupted = replace(installation, components={**installation.components, "storage/archive": storage})
+    with pytest.raises(KeyboardInterrupt):
+        with_dagster(interrupted, ("storage", "config"))
+    assert [s.name for s in installation.vault.list() if s.name != "installation.json"] == []
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert [(run.job_name, run.status) for run in instance.get_runs()] == [
+            ("capture_storage", dg.DagsterRunStatus.FAILURE)
+        ]
 
 
 def test_own_configuration_is_kept(home):

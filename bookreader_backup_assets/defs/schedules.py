@@ -8,7 +8,7 @@ made today cannot be filed under yesterday. `max_catchup_runs: 0` does not turn 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,12 @@ from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.defs.jobs import SEAL, job_name
 from bookreader_backup_assets.defs.unsealed import newer_manifest
 from bookreader_backup_assets.plan import Plan
+
+GRACE = timedelta(minutes=10)
+"""How long after its time the clock begins a capture; from then on it counts as missed, for the sensor.
+
+Without this border, both would capture when a daemon comes back.
+"""
 
 
 def schedules(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
@@ -51,8 +57,10 @@ def _daily(installation: Installation, job: Any, at: time, description: str) -> 
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = context.scheduled_execution_time.astimezone(installation.zone).date().isoformat()
+        if installation.now() - context.scheduled_execution_time > GRACE:
+            return dg.SkipReason(f"too late for {at:%H:%M} of {day}; a sensor makes up for today's")
         if day != installation.today():
-            return dg.SkipReason(f"{day} is over; nobody was there to see its {at:%H:%M}")
+            return dg.SkipReason(f"{day} is over")
         if job.name == SEAL and newer_manifest(installation, Catalog(installation.vault), day) is None:
             return dg.SkipReason(f"{day} is sealed, and nothing has changed since")
         return dg.RunRequest(run_key=day, partition_key=day)

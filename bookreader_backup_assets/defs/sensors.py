@@ -13,12 +13,10 @@ import dagster as dg
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.defs.jobs import SEAL, job_name
-from bookreader_backup_assets.defs.schedules import due
+from bookreader_backup_assets.defs.schedules import GRACE, due
 from bookreader_backup_assets.defs.unsealed import newer_manifest
 from bookreader_backup_assets.plan import Plan
 
-GRACE = timedelta(minutes=10)
-"""How long after its time a capture may begin before it counts as missed."""
 PARTITION = "dagster/partition"
 """The tag by which Dagster says what day a run is for."""
 _DAY = timedelta(days=1)

@@ -115,15 +115,23 @@ def test_every_night_once(planned, clock, instance, evening, firsts):
         assert instant.utcoffset().total_seconds() == 0
 
 
-def test_yesterdays_tick_captures_nothing(planned, clock, instance):
-    """A daemon that wakes after midnight does not file today's data under the day that it slept through."""
+@pytest.mark.parametrize(
+    ("tick", "now"),
+    [
+        ("2026-06-11T02:30:00+02:00", "2026-06-12T01:00:00+02:00"),
+        ("2026-06-11T02:30:00+02:00", "2026-06-11T02:40:01+02:00"),
+        ("2026-06-11T23:58:00+02:00", "2026-06-12T00:01:00+02:00"),
+    ],
+    ids=["yesterday's", "hours ago", "a moment before midnight"],
+)
+def test_a_late_tick_captures_nothing(planned, clock, instance, tick, now):
+    """A daemon that wakes up late leaves today to the sensor, and files nothing under yesterday."""
     definitions = planned(FOUR, BACKUP_FIRST_DAY="2026-01-01")[2]
     schedule = schedules_of(definitions)["capture_redis_daily"]
-    clock.set("2026-06-12T01:00:00+02:00")
-    tick = datetime(2026, 6, 11, 2, 30, tzinfo=BERLIN)
-    said = evaluated(definitions, schedule, tick, instance)
+    clock.set(now)
+    said = evaluated(definitions, schedule, datetime.fromisoformat(tick), instance)
     assert not said.run_requests
-    assert "2026-06-11 is over" in said.skip_message
+    assert "2026-06-11" in said.skip_message
 
 
 def test_a_sealed_day_is_not_sealed_again(planned, instance, run_of):

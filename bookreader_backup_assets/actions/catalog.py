@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bookreader_backup_assets.core.artifact import (
@@ -73,11 +72,16 @@ class Catalog:
         found = own or still
         return found[-1] if found else None
 
-    def failures(self, set_id: str) -> Iterator[Failure]:
-        """Yield the captures of a set that ended in no artifact."""
+    def failures(self, set_id: str) -> list[Failure]:
+        """Return the captures of a set that ended in no artifact, oldest first."""
+        found = []
         for stored in self.vault.list(f"failures/{set_id}/"):
-            document = load_document(b"".join(self.vault.open(stored.name)), stored.name)
-            yield Failure(**{**document, "at": parse_utc(document["at"])})
+            try:
+                document = load_document(b"".join(self.vault.open(stored.name)), stored.name)
+                found.append(Failure(**{**document, "at": parse_utc(document["at"])}))
+            except (DamagedError, KeyError, TypeError, ValueError):
+                self.unreadable.append(stored.name)
+        return sorted(found, key=lambda failure: failure.at)
 
     def _load(self) -> None:
         if self._read:

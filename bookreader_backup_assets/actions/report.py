@@ -45,7 +45,7 @@ class Age:
 
 def day_report(catalog: Catalog, day: str, assets: tuple[str, ...]) -> list[Line]:
     """Return a line for each of `assets` in the set of a day."""
-    failures = {failure.asset: failure for failure in sorted(catalog.failures(day), key=lambda f: f.at)}
+    failures = {failure.asset: failure for failure in catalog.failures(day)}
     return [_line(catalog, day, asset, failures.get(asset)) for asset in assets]
 
 

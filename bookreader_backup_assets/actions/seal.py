@@ -80,23 +80,32 @@ def seal(installation: Installation, set_id: str) -> Entry:
     Raises `RefusedError` for a day on which nothing was captured, nor attempted.
     """
     catalog = Catalog(installation.vault)
-    held = [(entry, catalog.proofs(entry)) for entry in catalog.entries()]
-    failures = list(catalog.failures(set_id))
-    manifest = fold(
-        installation=installation.id,
-        set_id=set_id,
-        sealed_at=installation.now(),
-        host=installation.host,
-        planned=installation.planned,
-        entries=held,
-        failures=failures,
-        versions={"bookreader-backup": installation.version},
-        images=installation.images(),
-    )
-    if not manifest.members and not failures and set_id != installation.today():
+    manifest = fold_day(installation, catalog, set_id, images=installation.images())
+    if not manifest.members and not catalog.failures(set_id) and set_id != installation.today():
         raise RefusedError(
             f"nothing was captured on {set_id}, so there is nothing to seal",
             hint="a past day cannot be captured; seal a day that `bookreader-backup list` shows",
         )
     entry, _ = capture(installation, ManifestComponent(manifest), set_id)
     return entry
+
+
+def fold_day(
+    installation: Installation,
+    catalog: Catalog,
+    set_id: str,
+    *,
+    images: Mapping[str, Mapping[str, str]] | None = None,
+) -> Manifest:
+    """Return the manifest that a set would have now. Writes nothing."""
+    return fold(
+        installation=installation.id,
+        set_id=set_id,
+        sealed_at=installation.now(),
+        host=installation.host,
+        planned=installation.planned,
+        entries=[(entry, catalog.proofs(entry)) for entry in catalog.entries()],
+        failures=catalog.failures(set_id),
+        versions={"bookreader-backup": installation.version},
+        images=images,
+    )

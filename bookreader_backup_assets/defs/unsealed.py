@@ -6,7 +6,7 @@ from typing import Any
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.core.manifest import Manifest, fold
+from bookreader_backup_assets.actions.seal import fold_day
 from bookreader_backup_assets.defs.steps import MANIFEST
 
 
@@ -15,24 +15,12 @@ def newer_manifest(installation: Installation, catalog: Catalog, day: str) -> st
 
     The key is another one whenever the day's set has changed, even back to what it was.
     """
-    now = _said(json.loads(_fold(installation, catalog, day).to_json()))
+    now = _said(json.loads(fold_day(installation, catalog, day).to_json()))
     sealed = catalog.newest(MANIFEST, set_id=day)
     if sealed is not None and now == _said(json.loads(b"".join(installation.vault.open(sealed.name)))):
         return None
     since = sealed.name if sealed else ""
     return hashlib.sha256(json.dumps([since, now]).encode()).hexdigest()[:16]
-
-
-def _fold(installation: Installation, catalog: Catalog, day: str) -> Manifest:
-    return fold(
-        installation=installation.id,
-        set_id=day,
-        sealed_at=installation.now(),
-        host=installation.host,
-        planned=installation.planned,
-        entries=[(entry, catalog.proofs(entry)) for entry in catalog.entries()],
-        failures=catalog.failures(day),
-    )
 
 
 def _said(document: dict[str, Any]) -> list[Any]:

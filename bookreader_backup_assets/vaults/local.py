@@ -74,7 +74,8 @@ class LocalVault:
         """See `Vault.list`."""
         found: dict[str, int] = {}
         with self._errors(prefix or "its list"):
-            for folder, _, files in os.walk(self.root, onerror=_unless_vanished):
+            top = os.path.join(self.root, prefix.rpartition("/")[0])
+            for folder, _, files in os.walk(top, onerror=_unless_vanished):
                 for file in files:
                     path = os.path.join(folder, file)
                     name = os.path.relpath(path, self.root)

@@ -135,7 +135,7 @@ def test_a_capture_that_fails_leaves_nothing_but_the_reason(installation):
     with pytest.raises(SourceError):
         capture(installation, Plain(fail=SourceError("it broke", hint="mend it")), DAY)
     assert files(installation) == []
-    failure = next(iter(Catalog(installation.vault).failures(DAY)))
+    (failure,) = Catalog(installation.vault).failures(DAY)
     assert (failure.asset, failure.error, failure.hint) == ("redis/rdb", "it broke", "mend it")
 
 
@@ -294,6 +294,17 @@ def test_one_damaged_entry_does_not_hide_the_others(installation):
     catalog = Catalog(installation.vault)
     assert catalog.entries() == [second]
     assert catalog.unreadable == [first.entry_name]
+
+
+def test_one_damaged_failure_does_not_keep_a_day_from_being_sealed(installation):
+    """It is named as unreadable, and the manifest is made without it."""
+    with pytest.raises(SourceError):
+        capture(installation, Plain(fail=SourceError("it broke")), DAY)
+    (name,) = (stored.name for stored in installation.vault.list("failures/"))
+    installation.vault.local_path(name).write_bytes(b'{"format_version": 1}')
+    catalog = Catalog(installation.vault)
+    assert (catalog.failures(DAY), catalog.unreadable) == ([], [name])
+    assert seal(installation, DAY).fingerprint["missing"] == ["redis/rdb"]
 
 
 def test_a_set_is_sealed_again_as_a_new_file(installation):

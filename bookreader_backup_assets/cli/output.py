@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.core.streams import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 json_option: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
@@ -102,54 +106,60 @@ def span(duration: timedelta | float | None) -> str:
 
 @contextmanager
 def watch(doing: str, expected: int | None) -> Iterator[Progress]:
-    """Show how far something is: a bar with rate and ETA on a terminal, a line at its end elsewhere.
+    """Show how far something is: a bar with bytes, rate and time left on a terminal, a line elsewhere.
 
     What is done within a second shows nothing on a terminal.
     """
     started = time.monotonic()
     passed = 0
-    bar: Any = None
+    bar = _bar(doing, expected) if sys.stderr.isatty() else None
+    patience = threading.Timer(_PATIENCE, bar.start if bar else lambda: None)
+    patience.daemon = True
 
     def progress(count: int) -> None:
-        nonlocal passed, bar
+        nonlocal passed
         passed += count
-        if bar is None and sys.stderr.isatty() and time.monotonic() - started > _PATIENCE:
-            bar = _bar(doing, expected)
         if bar is not None:
-            bar.update(0, completed=passed, total=max(expected, passed) if expected else None)
+            bar.update(bar.task_ids[0], completed=passed, total=max(expected, passed) if expected else None)
 
+    patience.start()
     try:
         yield progress
     finally:
+        patience.cancel()
+        patience.join()
         if bar is not None:
             bar.stop()
     seconds = time.monotonic() - started
-    if not sys.stderr.isatty():
+    if bar is None:
         rate = f", {size(int(passed / seconds))}/s" if passed and seconds > _PATIENCE else ""
-        click.echo(f"{doing}: {size(passed)} in {span(seconds)}{rate}", err=True)
+        amount = f"{size(passed)} in " if passed else ""
+        click.echo(f"{doing}: {amount}{span(seconds)}{rate}", err=True)
 
 
-def _bar(doing: str, expected: int | None) -> Any:
+def _bar(doing: str, expected: int | None) -> RichProgress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
     bar.add_task(doing, total=expected)
-    bar.start()
     return bar
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import DATABASE
+from table import EVERYTHING
 
 from bookreader_backup_assets.servers.postgresql import Server
 from bookreader_backup_assets.servers.redis import RedisServer
@@ -70,8 +71,9 @@ def guide(system: System, part: str) -> Command:
 
 
 def ours(system: System, part: str) -> Command:
-    """Return the command that runs the Dagster job of one component, its checks, and the seal's job."""
-    argv = (sys.executable, "-m", "bookreader_backup_assets", "backup", part)
+    """Return the command that runs the Dagster job of one component, or of all, and the seal's job."""
+    parts = () if part == EVERYTHING else (part,)
+    argv = (sys.executable, "-m", "bookreader_backup_assets", "backup", *parts)
     return _command(system, "ours", argv, _settings(system, "ours"))
 
 

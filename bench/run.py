@@ -25,7 +25,20 @@ import table
 from competitors import PARTS, Command, System
 from measure import Watched, watched
 from restored import restored
-from table import BORG, CAPTURE, CHECKS, DAGSTER, GUIDE, MANIFEST, RESTIC, RESTORABLE, US, Row, Rows
+from table import (
+    BORG,
+    CAPTURE,
+    CHECKS,
+    DAGSTER,
+    EVERYTHING,
+    GUIDE,
+    MANIFEST,
+    RESTIC,
+    RESTORABLE,
+    US,
+    Row,
+    Rows,
+)
 
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.servers import postgresql, redis
@@ -120,9 +133,12 @@ def _compare(system: System, options: argparse.Namespace) -> Iterator[Row]:
             yield from _others(system, options)
         if "ours" in options.who:
             yield from _ours(system, part)
-    if "guide" in options.who and set(options.parts) == set(PARTS):
+    if set(options.parts) == set(PARTS) and {"guide", "ours"} <= set(options.who):
         row, _ = _step(system, competitors.guide(system, MANIFEST), MANIFEST, GUIDE, CAPTURE)
         yield row
+        shutil.rmtree(system.folder / "guide")
+        shutil.rmtree(system.folder / "ours")
+        yield from _ours(system, EVERYTHING)
 
 
 def _others(system: System, options: argparse.Namespace) -> Iterator[Row]:
@@ -143,9 +159,11 @@ def _others(system: System, options: argparse.Namespace) -> Iterator[Row]:
 
 def _ours(system: System, part: str) -> Iterator[Row]:
     command = competitors.ours(system, part)
-    since = time.time()
     whole, seen = _step(system, command, part, US, "all")
+    since = time.time() - seen.seconds
     found = competitors.phases(command, since)
+    for phase in found:
+        _say(f"  {phase.kind} {phase.asset}: {phase.begin - since:.1f} to {phase.end - since:.1f} s")
     rest = seen.seconds
     for kind in (CAPTURE, CHECKS, RESTORABLE):
         of_kind = [phase for phase in found if phase.kind == kind]
@@ -162,7 +180,7 @@ def _ours(system: System, part: str) -> Iterator[Row]:
             memory=seen.peak_memory(spans),
             disk=seen.peak_disk(spans),
             output=whole.output if kind == CAPTURE else None,
-            note=", ".join(f"{p.asset.split('/')[-1]} {p.seconds:.1f}" for p in of_kind)
+            note=", ".join(f"{p.asset} {p.seconds:.1f}" for p in of_kind)
             if kind == CAPTURE and len(of_kind) > 1
             else "",
         )

@@ -79,7 +79,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
 
 def local_vault(settings: Settings) -> LocalVault:
     """Return the vault on this machine: all that `list` and `status` need."""
-    return LocalVault(settings.vault)
+    return LocalVault(settings.vault.expanduser())
 
 
 def planned_assets(plan: Plan) -> tuple[str, ...]:

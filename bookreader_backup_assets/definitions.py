@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 
 import dagster as dg
@@ -35,10 +36,11 @@ def build(settings: Settings) -> dg.Definitions:
 def define(installation: Installation, settings: Settings) -> dg.Definitions:
     """Return the definitions over an installation that is assembled already."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    first_day = settings.first_day or installation.since
-    if first_day.isoformat() > installation.today():
+    today = date.fromisoformat(installation.today())
+    first_day = settings.first_day or min(installation.since, today)  # a clock may have been set back
+    if first_day > today:
         raise SettingsError(
-            f"BACKUP_FIRST_DAY is {first_day}, and today is {installation.today()}",
+            f"BACKUP_FIRST_DAY is {first_day}, and today is {today}",
             hint="set it to a day that has begun, or leave it out",
         )
     days = daily(first_day, installation.zone)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import tomllib
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bookreader_backup_assets.core.errors import SettingsError
 
 SHIPPED = Path(__file__).parent / "plans"
+_COMPONENTS = ("postgresql", "redis", "storage", "config")
 
 
 def _clock_time(value: object) -> time:
@@ -74,6 +75,12 @@ class Plan(BaseModel):
     storage: Row | None = None
     config: Row | None = None
 
+    @model_validator(mode="after")
+    def _captures_something(self) -> Self:
+        if not self.rows:
+            raise ValueError(f"a plan of at least one component: {', '.join(_COMPONENTS)}")
+        return self
+
     @property
     def rows(self) -> dict[str, Row]:
         """The planned components, in the order in which they are captured."""
@@ -130,7 +137,7 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
         wrong = f"it must be a section: [{where[0]}]"
     line = _line_of(where, text) or _line_of(where[:1], text)
     at = f"line {line}, " if line else ""
-    return f"{path}: {at}{'.'.join(where)}: {wrong}"
+    return ": ".join(part for part in (str(path), f"{at}{'.'.join(where)}", wrong) if part)
 
 
 def _line_of(where: list[str], text: str) -> int | None:

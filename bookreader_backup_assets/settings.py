@@ -146,13 +146,20 @@ def _field(variable: str, value: str, origin: str) -> tuple[str, str]:
         return name, value
     if variable.endswith("_FILE") and (name := name.removesuffix("_file")) in Settings.model_fields:
         try:
-            return name, Path(value).read_text(encoding="utf-8").rstrip("\n") if value else ""
+            text = Path(value).read_bytes().decode("utf-8").rstrip("\n") if value else ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"{origin} names {value}, which cannot be read: {getattr(error, 'strerror', error)}",
                 hint="make that file, readable by this user, with the value and nothing else in it",
             ) from None
-    near = difflib.get_close_matches(variable, variables(), n=1, cutoff=0.5)
+        if "\r" in text:  # gpg would take it for a part of the passphrase, and most editors hide it
+            raise SettingsError(
+                f"{origin} names {value}, which has a carriage return in it",
+                hint="save it with the line ends of Unix, or without any: printf %s SECRET > FILE",
+            )
+        return name, text
+    known = [known for name in variables() for known in (name, f"{name}_FILE")]
+    near = difflib.get_close_matches(variable, known, n=1, cutoff=0.5)
     raise SettingsError(
         f"{origin} is not a setting",
         hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(variables())}",
@@ -164,7 +171,7 @@ def _read(file: Path) -> dict[str, tuple[str, str]]:
     if not file.is_file():
         return {}
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{file} cannot be read: {getattr(error, 'strerror', error)}",

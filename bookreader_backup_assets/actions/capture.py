@@ -51,7 +51,7 @@ def capture(
         if label is None and (held := _unchanged(installation, component, asset, set_id)) is not None:
             return held, False
         return _capture(installation, component, set_id, label, late=late), True
-    except Exception as error:
+    except BaseException as error:
         _record(installation, asset, set_id, error)
         raise
 
@@ -198,9 +198,10 @@ def _require_room(installation: Installation, asset: str, source: Capture) -> in
     return last.size if last else source.expected
 
 
-def _record(installation: Installation, asset: str, set_id: str, error: Exception) -> None:
+def _record(installation: Installation, asset: str, set_id: str, error: BaseException) -> None:
     """Say in the vault why there is no artifact; a vault that cannot take that much says nothing."""
     message = error.message if isinstance(error, BackupError) else f"{type(error).__name__}: {error}"
+    message = "it was stopped" if isinstance(error, KeyboardInterrupt) else message
     hint = error.hint if isinstance(error, BackupError) else ""
     with suppress(BackupError):
         failure = Failure(installation.id, asset, set_id, installation.now(), message, hint)

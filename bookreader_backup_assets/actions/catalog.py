@@ -12,7 +12,7 @@ from bookreader_backup_assets.core.artifact import (
     load_document,
     parse_utc,
 )
-from bookreader_backup_assets.core.check import Verdict
+from bookreader_backup_assets.core.check import Verdict, failed
 from bookreader_backup_assets.core.errors import DamagedError
 from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on
 from bookreader_backup_assets.vaults.base import Vault
@@ -30,6 +30,7 @@ class Catalog:
     unreadable: list[str] = field(default_factory=list)
     _entries: dict[str, Entry] = field(default_factory=dict, repr=False)
     _proofs: dict[str, list[Proof]] = field(default_factory=dict, repr=False)
+    _sizes: dict[str, int] = field(default_factory=dict, repr=False)
     _read: bool = field(default=False, repr=False)
 
     def entries(self, *, component: str = "", asset: str = "", set_id: str = "") -> list[Entry]:
@@ -45,9 +46,26 @@ class Catalog:
         return sorted(found, key=lambda entry: (entry.captured_at, entry.name))
 
     def proofs(self, entry: Entry) -> list[Proof]:
-        """Return what was found out about an entry later, oldest first."""
+        """Return what was found out about an entry later, oldest first.
+
+        The last is this reading's own, where a file of the artifact is gone or has another size: a
+        listing tells that much, and nothing that is not there may stand as verified.
+        """
         self._load()
-        return sorted(self._proofs.get(entry.name, []), key=lambda proof: proof.at)
+        proofs = sorted(self._proofs.get(entry.name, []), key=lambda proof: proof.at)
+        captured = {entry.name: entry.size, **{one.name: one.size for one in entry.companions}}
+        wrong = [
+            f"{name} has {self._sizes[name]} bytes, {size} were captured"
+            if name in self._sizes
+            else f"no {name}"
+            for name, size in captured.items()
+            if self._sizes.get(name) != size
+        ]
+        if wrong:
+            at = max([entry.captured_at, *(proof.at for proof in proofs)])
+            seen = failed("not_empty", "; ".join(wrong))
+            proofs.append(Proof(entry.installation, entry.name, entry.sha256, at, (seen,)))
+        return proofs
 
     def standing(self, entry: Entry) -> Standing:
         """Return where an entry stands with its checks."""
@@ -72,6 +90,18 @@ class Catalog:
         found = own or still
         return found[-1] if found else None
 
+    def strays(self) -> dict[str, int]:
+        """Return files of artifacts without an entry, and their sizes: left by captures that were killed."""
+        self._load()
+        known = {"installation.json"}
+        for entry in self._entries.values():
+            known |= {entry.name, entry.entry_name, *(companion.name for companion in entry.companions)}
+        return {
+            name: size
+            for name, size in self._sizes.items()
+            if name not in known and PROOF_INFIX not in name and not name.startswith("failures/")
+        }
+
     def failures(self, set_id: str) -> list[Failure]:
         """Return the captures of a set that ended in no artifact, oldest first."""
         found = []
@@ -88,9 +118,12 @@ class Catalog:
             return
         self._read = True
         for stored in self.vault.list():
+            self._sizes[stored.name] = stored.size
             try:
                 if stored.name.endswith(ENTRY_SUFFIX):
                     entry = Entry.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)
+                    if entry.entry_name != stored.name:
+                        raise DamagedError(f"{stored.name} is the entry of another file")
                     self._entries[entry.name] = entry
                 elif PROOF_INFIX in stored.name:
                     proof = Proof.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)

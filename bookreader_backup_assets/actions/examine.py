@@ -40,6 +40,11 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
     except BackupError as error:
         yield Finding("vault", good=False, seen=error.message, hint=error.hint)
         return
+    if strays := catalog.strays():
+        seen = f"{len(strays)} files without an entry ({sum(strays.values()) / 1e6:.1f} MB) do not count"
+        yield Finding(
+            "vault", good=True, seen=f"{seen}: captures that were killed left them, or are under way"
+        )
     for name in catalog.unreadable:
         yield Finding("vault", good=False, seen=f"{name} cannot be read", hint="verify the set it is of")
     if not entries:

@@ -10,6 +10,9 @@ from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
 from bookreader_backup_assets.core.manifest import UNCHANGED, Failure
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far ahead of this clock an artifact may be."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -39,8 +42,8 @@ class Age:
 
     @property
     def good(self) -> bool:
-        """Whether what could be lost is within the objective."""
-        return self.age is not None and self.age <= self.objective
+        """Whether what could be lost is within the objective; an artifact of the future tells nothing."""
+        return self.age is not None and -CLOCKS_DIFFER <= self.age <= self.objective
 
 
 def day_report(catalog: Catalog, day: str, assets: tuple[str, ...]) -> list[Line]:

@@ -78,8 +78,7 @@ def without(installation: Installation, components: tuple[str, ...]) -> bool:
     for component, entry in captured:
         proof = verify(installation, component, entry)
         fine = fine and all(outcome.passed for outcome in proof.checks)
-    entry = seal(installation, day)
-    verify(installation, ManifestComponent(), entry)
+    verify(installation, ManifestComponent(), seal(installation, day))
     return fine
 
 

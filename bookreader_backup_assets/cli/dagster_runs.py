@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.settings import load_settings
 
@@ -40,7 +42,9 @@ def dagster_home() -> Path:
 
 
 def with_dagster(installation: Installation, components: tuple[str, ...]) -> bool:
-    """Run the components' jobs for today, and then the seal's; say whether every capture run succeeded.
+    """Run the components' jobs for today, and then the seal's; say whether every capture succeeded.
+
+    A seal that finds the set incomplete has succeeded; one that could not write a manifest has not.
 
     A job that fails does not stop the next; Ctrl-C does. Raises `BackupError` where Dagster's storage
     cannot be used.
@@ -57,8 +61,9 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
         try:
             with DagsterInstance.get() as instance:
                 day = installation.today()
-                fine = [_run(definitions, job_name(one), day, instance) for one in components]
-                _run(definitions, SEAL, day, instance)
+                fine = [_run(definitions, job_name(one), day, instance).success for one in components]
+                sealed = _run(definitions, SEAL, day, instance)
+                fine.append(any(event.is_step_materialization for event in sealed.all_events))
         except BackupError:
             raise
         except Exception as error:
@@ -68,13 +73,18 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
     return all(fine)
 
 
-def _run(definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterInstance) -> bool:
+def _run(
+    definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance, partition_key=day, raise_on_error=False, run_config=_QUIET
     )
     if any(event.is_job_failure and _interrupted(event) for event in result.all_events):
         raise KeyboardInterrupt  # Dagster makes a failed run of it, and the next would begin
-    return result.success
+    for event in result.all_events:
+        if event.is_step_failure and (said := event.step_failure_data.user_failure_data):
+            click.echo(f"{job}: {said.description}", err=True)
+    return result
 
 
 def _interrupted(event: dg.DagsterEvent) -> bool:

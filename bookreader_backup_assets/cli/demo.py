@@ -47,7 +47,6 @@ def command(no_ui: bool, folder: Path, as_json: bool) -> None:
     """
     from bookreader_backup_assets.demo.bookreader import bookreader
 
-    signal.signal(signal.SIGTERM, _interrupt)
     folder = folder.resolve()
     started = time.monotonic()
     good = False
@@ -136,7 +135,3 @@ def _free_port() -> int:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise BackupError("no port from 3000 to 3099 is free", hint="stop what listens there: ss -ltnp")
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

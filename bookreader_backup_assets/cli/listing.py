@@ -22,7 +22,8 @@ def command(set_id: str | None, as_json: bool) -> None:
     An artifact is listed only if it was stored whole and read back. `standing` says what its checks found:
     verified, failed, inconclusive (could not be told here), or unverified (not made yet).
     """
-    catalog = Catalog(local_vault(load_settings()))
+    settings = load_settings()
+    catalog = Catalog(local_vault(settings))
     entries = catalog.entries(set_id=set_id or "")
     if set_id and not entries:
         sets = sorted({entry.set for entry in catalog.entries()})
@@ -48,7 +49,8 @@ def command(set_id: str | None, as_json: bool) -> None:
             ]
         )
     elif not rows:
-        output.say("the vault is empty: `bookreader-backup backup` makes the first backup")
+        vault = settings.vault if settings.vault.exists() else f"{settings.vault}, which is not there,"
+        output.say(f"the vault {vault} is empty: `bookreader-backup backup` makes the first backup")
     else:
         output.table(
             ["set", "asset", "artifact", "size", "captured (UTC)", "standing"],

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
-from typing import Any
 
 import click
 
 from bookreader_backup_assets import __version__
 from bookreader_backup_assets.cli.output import complain
-from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
 
 COMMANDS = {
     "demo": "demo",
@@ -21,6 +21,8 @@ COMMANDS = {
     "status": "status",
 }
 """Command to the module of this folder that has it, in the order of `--help`."""
+STOPPED = 130
+"""The exit status of a command that was interrupted, as shells have it for Ctrl-C."""
 
 
 class Commands(click.Group):
@@ -53,21 +55,38 @@ def group() -> None:
     For cron and Nagios:  bookreader-backup status
 
     Settings come from BACKUP_… variables or a .env file in the current folder.
-    Exit status: 0 fine, 1 a problem was found, 2 refused or wrong usage.
+    Exit status: 0 fine, 1 a problem was found, 2 refused or wrong usage, 130 stopped.
     """  # noqa: D301 - click's mark for a block that keeps its lines
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line and exit. An error of ours ends in one sentence and a hint, not a traceback."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit. Trouble ends in one sentence and a hint, not in a traceback.
+
+    SIGTERM and a closed terminal stop a command as Ctrl-C does: what it started is ended, and what it
+    had half written is removed.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not where nohup has it ignored
+            signal.signal(number, _interrupt)
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        return group.main(args=arguments, prog_name="bookreader-backup")
+        group.main(args=arguments, prog_name="bookreader-backup", standalone_mode=False)
     except BackupError as error:
         complain(error, as_json=as_json)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # somebody closed our output, as `| head` does
-        sys.exit(0)
+    except click.ClickException as error:
+        if as_json:
+            complain(RefusedError(error.format_message()), as_json=True)
+        else:
+            error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(STOPPED)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -34,13 +35,16 @@ _MARKS = {
 
 
 def say(line: str = "") -> None:
-    """Print a line."""
-    click.echo(line)
+    """Print a line. Where nobody reads any more, as after `| head`, go on: the exit status still counts."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_json(document: Any) -> None:
     """Print a JSON document, stable and with UTC instants."""
-    click.echo(json.dumps(document, indent=2, default=_jsonable))
+    say(json.dumps(document, indent=2, default=_jsonable))
 
 
 def complain(error: BackupError, *, as_json: bool = False) -> None:

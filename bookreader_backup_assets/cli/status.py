@@ -28,7 +28,8 @@ def command(as_json: bool) -> None:
     objectives = {
         asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in planned_assets(plan)
     }
-    report = ages(Catalog(local_vault(settings)), objectives, utc_now())
+    catalog = Catalog(local_vault(settings))
+    report = ages(catalog, objectives, utc_now())
     short = [line for line in report if not line.good]
     if as_json:
         output.say_json(

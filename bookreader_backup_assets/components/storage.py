@@ -16,7 +16,7 @@ from bookreader_backup_assets.codecs.tar import SECOND
 from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
 from bookreader_backup_assets.core import fingerprint
 from bookreader_backup_assets.core.artifact import Entry, Problem
-from bookreader_backup_assets.core.check import Outcome, failed, passed
+from bookreader_backup_assets.core.check import Outcome, failed, inconclusive, passed
 from bookreader_backup_assets.core.errors import DamagedError
 from bookreader_backup_assets.runners.base import Runner
 from bookreader_backup_assets.runners.tree import LEFT_OUT, UNREADABLE, as_text
@@ -87,7 +87,7 @@ class StorageArchive:
             outcomes = _read_through(stored, compare="files_equal" in names)
             yield from (outcome for outcome in outcomes if outcome.check in names)
         if "complete" in names:
-            yield _complete(stored.entry.problems)
+            yield _complete(stored.entry.problems, stored.entry.fingerprint["files"])
 
 
 @dataclass
@@ -171,11 +171,13 @@ def _named(row: Row | None) -> str:
     return "its end" if row is None else repr(as_text(row.path))
 
 
-def _complete(problems: tuple[Problem, ...]) -> Outcome:
+def _complete(problems: tuple[Problem, ...], files: int) -> Outcome:
     lost = [problem for problem in problems if problem.what.startswith(UNREADABLE)]
     uncertain = [p for p in problems if p not in lost and p.what != LEFT_OUT]
     if lost:
         return failed("complete", _listed(lost), unreadable=len(lost), uncertain=len(uncertain))
+    if files == 0:  # the night that the disk was not mounted
+        return inconclusive("complete", "the folder held no file: is its disk mounted?", unreadable=0)
     note = f"; {_listed(list(problems))}" if problems else ""  # a busy night is no failed backup
     return passed("complete", f"nothing was unreadable{note}", unreadable=0, uncertain=len(uncertain))
 

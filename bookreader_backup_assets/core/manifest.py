@@ -48,11 +48,16 @@ class Standing:
 
 
 def standing(entry: Entry, proofs: Iterable[Proof]) -> Standing:
-    """Return where `entry` stands. A proof about other bytes says nothing."""
+    """Return where `entry` stands. A proof about other bytes says nothing.
+
+    Nor does a look that could not tell take away what an earlier one proved of the same bytes.
+    """
     latest: dict[str, Any] = dict.fromkeys(entry.checks)
     for proof in sorted(proofs, key=lambda proof: proof.at):
-        if proof.sha256 == entry.sha256:
-            latest.update({o.check: o.verdict for o in proof.checks if o.check in latest})
+        for outcome in proof.checks if proof.sha256 == entry.sha256 else ():
+            proven = latest.get(outcome.check) is Verdict.PASSED and outcome.verdict is Verdict.INCONCLUSIVE
+            if outcome.check in latest and not proven:
+                latest[outcome.check] = outcome.verdict
     return Standing(latest)
 
 

@@ -54,7 +54,7 @@ class Vault(Protocol):
         ...
 
     def free(self) -> int | None:
-        """Bytes that still fit, or None where nobody can tell."""
+        """Bytes that still fit, or None where nobody can tell. Raises `VaultError` if it takes nothing."""
         ...
 
     def local_path(self, name: str) -> Path | None:

@@ -105,10 +105,21 @@ class LocalVault:
 
     def free(self) -> int | None:
         """See `Vault.free`."""
+        self._require_writable()
         folder = self.root
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
+
+    def _require_writable(self) -> None:
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise VaultError(
+                f"the {self.name} vault at {self.root} cannot be written",
+                hint="check that it is a folder, its owner, and that its disk is not mounted read-only",
+            )
 
     def local_path(self, name: str) -> Path | None:
         """See `Vault.local_path`."""

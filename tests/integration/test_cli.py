@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -155,10 +156,73 @@ def test_commands_that_launch_no_run_import_nothing_heavy(run, arguments):
     assert "click" in imported
 
 
-def test_errors_are_json_too(run):
-    """With --json an error is a document on stderr."""
-    done = run("list", "2001-01-01", "--json")
-    assert json.loads(done.stderr)["error"] == "RefusedError"
+@pytest.mark.parametrize(
+    "arguments", [["list", "2001-01-01"], ["backup", "mysql"], ["nothing"]], ids=" ".join
+)
+def test_errors_are_json_too(run, arguments):
+    """With --json an error is a document on stderr, wrong usage included."""
+    done = run(*arguments, "--json")
+    assert (done.returncode, json.loads(done.stderr)["error"]) == (2, "RefusedError")
+
+
+def test_a_closed_pipe_does_not_change_the_exit_status(run, environ, tmp_path):
+    """`status | head -1` says what `status` says."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*PROGRAM, "status"],
+        env={**os.environ, **environ},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("options", [["--without-dagster"], []], ids=["alone", "dagster"])
+def test_a_stopped_backup_leaves_nothing_half(environ, system, tmp_path, number, options):
+    """Ctrl-C, SIGTERM and a closed terminal end it with 130: no half file, no scratch server, no next job."""
+    big = tmp_path / "storage"
+    big.mkdir()
+    with (big / "big").open("wb") as file:
+        for _ in range(15):
+            file.write(os.urandom(10_000_000))
+    env = {
+        **os.environ,
+        **environ,
+        "BACKUP_STORAGE_PATH": str(big),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+    }
+    child = subprocess.Popen(
+        [*PROGRAM, "backup", "storage", "config", *options],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    vault = tmp_path / "vault"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any(f.stat().st_size for f in vault.glob("storage/*.partial")):
+        time.sleep(0.005)
+    child.send_signal(number)
+    said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    assert b"stopped" in said[1]
+    assert not list(vault.glob("storage/*"))
+    assert not list(vault.glob("config/*")), "the next component was not begun"
+
+
+def test_a_seal_that_fails_is_a_failure(run, environ, tmp_path):
+    """A manifest that cannot be written turns `backup` red, with and without Dagster."""
+    vault = tmp_path / "vault"
+    vault.mkdir(mode=0o700)
+    (vault / "backup_set").touch()
+    for options in (["--without-dagster"], []):
+        done = run("backup", "config", *options, DAGSTER_HOME=str(tmp_path / "dagster"))
+        assert done.returncode == 1
+        assert "backup_set" in done.stderr
 
 
 def test_every_command_has_help_that_teaches(run):

@@ -271,6 +271,58 @@ def test_a_file_that_is_gone_is_an_outcome_not_a_crash(installation):
     assert not any(o.passed for o in verify(installation, Plain(), entry).checks)
 
 
+@pytest.mark.parametrize("which", ["artifact", "companion"])
+def test_what_a_listing_shows_to_be_gone_does_not_stand_as_verified(installation, which):
+    """`list` and `status` read no artifact, and still see what is gone or short, an index included."""
+    component = Plain(companions={("index", ".index.gz"): [b"rows"]})
+    entry, _ = capture(installation, component, DAY)
+    verify(installation, component, entry)
+    assert Catalog(installation.vault).newest("redis/rdb", verified=True) == entry
+    name = entry.name if which == "artifact" else entry.companion("index").name
+    installation.vault.local_path(name).write_bytes(b"short")
+    assert str(Catalog(installation.vault).standing(entry)) == "failed"
+    installation.vault.delete(name)
+    catalog = Catalog(installation.vault)
+    assert str(catalog.standing(entry)) == "failed"
+    assert catalog.newest("redis/rdb", verified=True) is None
+    assert seal(installation, DAY).fingerprint["missing"] == ["redis/rdb"]
+
+
+def test_an_entry_that_names_another_file_is_unreadable(installation):
+    """An entry speaks for the file that it lies beside, and for nothing outside of the vault."""
+    entry, _ = capture(installation, Plain(), DAY)
+    forged = dataclasses.replace(entry, name="../../elsewhere/redis_dump_2025-10-24_02-00-00.rdb.gz")
+    installation.vault.local_path(entry.entry_name).write_bytes(forged.to_json())
+    catalog = Catalog(installation.vault)
+    assert (catalog.entries(), catalog.unreadable) == ([], [entry.entry_name])
+
+
+def test_files_without_an_entry_are_strays(installation):
+    """What a killed capture left under a final name is told apart, with its size."""
+    capture(installation, Plain(companions={("index", ".index.gz"): [b"rows"]}), DAY)
+    seal(installation, DAY)
+    assert Catalog(installation.vault).strays() == {}
+    installation.vault.put("redis/redis_dump_2025-10-23_02-00-00.rdb.gz", [b"12345"])
+    assert list(Catalog(installation.vault).strays().values()) == [5]
+    findings = [f.seen for f in examine(installation, {}) if f.subject == "vault"]
+    assert any("1 files without an entry" in seen for seen in findings)
+
+
+def test_a_stopped_capture_says_so(installation):
+    """Ctrl-C leaves no artifact, and the manifest can say why there is none."""
+    with pytest.raises(KeyboardInterrupt):
+        capture(installation, Plain(fail=KeyboardInterrupt()), DAY)
+    assert files(installation) == []
+    assert [f.error for f in Catalog(installation.vault).failures(DAY)] == ["it was stopped"]
+
+
+def test_a_vault_that_takes_nothing_is_found_before_the_night(tmp_path):
+    """`doctor` looks whether the vault can be written, not only whether it can be read."""
+    (tmp_path / "vault").write_text("a file")
+    findings = {f.subject: f for f in examine(make(tmp_path), {})}
+    assert not findings["vault"].good
+
+
 def test_a_check_that_says_nothing_has_failed(installation):
     """Silence is not a pass."""
     entry, _ = capture(installation, Plain(content=b""), DAY)
@@ -371,6 +423,14 @@ def test_age_counts_from_the_newest_verified(installation):
     verify(installation, Plain(), entry)
     assert ages(Catalog(installation.vault), objective, NOW + timedelta(hours=26))[0].good
     assert not ages(Catalog(installation.vault), objective, NOW + timedelta(hours=27))[0].good
+
+
+def test_an_artifact_of_the_future_is_not_young(installation):
+    """A clock that was ahead once must not keep `status` green until it is caught up with."""
+    verify(installation, Plain(), capture(installation, Plain(), DAY)[0])
+    objective = {"redis/rdb": timedelta(hours=26)}
+    assert ages(Catalog(installation.vault), objective, NOW - timedelta(minutes=4))[0].good
+    assert not ages(Catalog(installation.vault), objective, NOW - timedelta(minutes=6))[0].good
 
 
 def test_unchanged_is_as_young_as_the_finding(installation):

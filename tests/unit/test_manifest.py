@@ -11,6 +11,7 @@ from bookreader_backup_assets.core.manifest import UNCHANGED, Failure, fold, sta
 
 NOON = datetime(2025, 10, 24, 12, tzinfo=UTC)
 DAY = "2025-10-24"
+LATER = NOON + timedelta(hours=1)
 
 
 def entry(asset="redis/rdb", *, at=NOON, sha256="a" * 64, **more):
@@ -56,6 +57,17 @@ def test_could_not_tell_is_not_verified():
     one = entry()
     assert (
         str(standing(one, [proof(one, passed("sha256", ""), inconclusive("readable", ""))])) == "inconclusive"
+    )
+
+
+def test_could_not_tell_does_not_undo_what_was_proven():
+    """A look from a machine without the key, or without servers, takes nothing away; a failure does."""
+    one = entry()
+    later = proof(one, inconclusive("readable", "no server here"), at=LATER)
+    assert str(standing(one, [proof(one, *GOOD), later])) == "verified"
+    assert (
+        str(standing(one, [proof(one, passed("sha256", ""), failed("readable", "")), later]))
+        == "inconclusive"
     )
 
 

@@ -131,3 +131,9 @@ def test_a_plan_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "p.toml").write_bytes(b"\xff")
     with pytest.raises(SettingsError, match="there is no plan"):
         load_plan(str(tmp_path / "p.toml"))
+
+
+def test_a_plan_that_captures_nothing_is_refused(plan):
+    """An empty plan would be content with an empty vault."""
+    with pytest.raises(SettingsError, match="at least one component: postgresql, redis"):
+        plan('timezone = "UTC"\ndeadline = "05:00"\n')

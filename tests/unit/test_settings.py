@@ -192,3 +192,22 @@ def test_every_setting_is_in_the_table():
         "| `BACKUP_SCRATCH` | `TMPDIR`, or `/tmp` | Folder",
     ):
         assert row in table()
+
+
+def test_a_carriage_return_in_a_secret_file_is_refused(env_file, tmp_path):
+    """Gpg would take it for a part of the passphrase, and the recipe by hand would fail."""
+    (tmp_path / "key").write_bytes(b"secret\r\n")
+    refused = _refused(env_file, BACKUP_KEY_FILE=str(tmp_path / "key"))
+    assert "carriage return" in refused.message
+
+
+def test_a_byte_order_mark_hides_no_line(tmp_path):
+    """An editor of Windows puts one before the first variable."""
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xef\xbb\xbfBACKUP_PLAN=one\n")
+    assert load_settings({}, env_file=file).plan == "one"
+
+
+def test_a_missing_file_ending_is_suggested(env_file):
+    """Who writes BACKUP_KEYFILE means the variable that names a file."""
+    assert "BACKUP_KEY_FILE" in _refused(env_file, BACKUP_KEYFILE="x").hint

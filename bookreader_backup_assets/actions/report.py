@@ -62,7 +62,7 @@ def _line(catalog: Catalog, day: str, asset: str, failure: Failure | None) -> Li
         if failure is not None and failure.at > entry.captured_at:
             bad.append(f"a later capture failed: {failure.error}")
         return Line(asset, entry, str(standing), entry.set != day, made, "; ".join(bad))
-    why = f"{failure.error} {failure.hint}".strip() if failure else "not captured"
+    why = "; ".join(filter(None, (failure.error, failure.hint))) if failure else "not captured"
     return Line(asset, entry, "missing", unchanged=False, outcomes=(), why=why)
 
 

@@ -399,7 +399,7 @@ def test_a_day_report_says_why_there_is_nothing(installation):
     with pytest.raises(SourceError):
         capture(installation, Plain(fail=SourceError("it broke", hint="mend it")), DAY)
     (line,) = day_report(Catalog(installation.vault), DAY, ("redis/rdb",))
-    assert (line.good, line.standing, line.why) == (False, "missing", "it broke mend it")
+    assert (line.good, line.standing, line.why) == (False, "missing", "it broke; mend it")
 
 
 def test_a_failed_second_try_is_told_beside_the_artifact(tmp_path):

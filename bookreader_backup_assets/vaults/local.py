@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, SpaceError, VaultError
-from bookreader_backup_assets.core.streams import CHUNK, Meter
+from bookreader_backup_assets.core.streams import CHUNK, Behind, Meter
 from bookreader_backup_assets.vaults.base import Stored
 
 PARTIAL = ".partial"
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_SLICE = 256 << 10  # bytes per write: 1.4 GB took 0.4 s this way, and 2.4 to 2.9 s in slices of 8 MB
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,12 +40,17 @@ class LocalVault:
         if descriptor is None:
             raise NameTakenError(f"{name} is being written already")
         size, written = 0, partial
+        write = functools.partial(_write_all, descriptor)
         try:
             if path.exists():
                 raise NameTakenError(f"{name} exists already")
-            for chunk in chunks:  # outside of _errors: what the source raises is not this vault's error
+            with Behind(write, "vault") as writer:
+                for chunk in chunks:  # outside of _errors: what the source raises is not this vault's error
+                    size += len(chunk)
+                    with self._errors(name):
+                        writer.take(chunk)
                 with self._errors(name):
-                    size += _write_all(descriptor, chunk)
+                    writer.finish()
             with self._errors(name):
                 os.fsync(descriptor)
                 _forget_cached(descriptor)
@@ -200,11 +207,11 @@ def _unless_vanished(error: OSError) -> None:
         raise error
 
 
-def _write_all(descriptor: int, chunk: bytes) -> int:
+def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
-        view = view[os.write(descriptor, view) :]
-    return len(chunk)
+        view = view[os.write(descriptor, view[:_SLICE]) :]
+    _forget_cached(descriptor)  # and begin to write it to the disk, so that fsync finds little left
 
 
 def _forget_cached(descriptor: int) -> None:

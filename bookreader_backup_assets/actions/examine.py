@@ -42,9 +42,7 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         return
     if strays := catalog.strays():
         seen = f"{len(strays)} files without an entry ({sum(strays.values()) / 1e6:.1f} MB) do not count"
-        yield Finding(
-            "vault", good=True, seen=f"{seen}: captures that were killed left them, or are under way"
-        )
+        yield Finding("strays", good=True, seen=f"{seen}: a killed capture left them, or one is under way")
     for name in catalog.unreadable:
         yield Finding("vault", good=False, seen=f"{name} cannot be read", hint="verify the set it is of")
     if not entries:

@@ -324,11 +324,20 @@ def test_complete_tells_lost_from_uncertain(kept, problems, verdict, message):
 def test_a_socket_is_named_and_the_capture_complete(tmp_path, vault):
     """A socket in the folder is named in the entry and does not make the night a failure."""
     (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "book").touch()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "root" / "socket"))
         kept = capture(tmp_path / "root", vault)
     assert kept.entry.problems == (Problem(LEFT_OUT, "socket"),)
     assert verdicts(kept) == dict.fromkeys(ALL, "passed")
+
+
+def test_a_folder_without_a_file_is_not_verified(tmp_path, vault):
+    """The night that the disk was not mounted is no backup to rely on."""
+    (tmp_path / "root" / "books").mkdir(parents=True)
+    outcome = verify(capture(tmp_path / "root", vault))["complete"]
+    assert outcome.verdict is Verdict.INCONCLUSIVE
+    assert "mounted" in outcome.message
 
 
 def test_an_absent_folder_is_refused():

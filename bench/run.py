@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -48,9 +49,15 @@ WHO = {"ours": US, "guide": GUIDE, "restic": RESTIC, "borg": BORG}
 _STARTED = time.monotonic()
 
 
+def _stop(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Fill, compare, print. Return 0 whatever the goals say: figures of one machine fail nothing."""
     options = _options()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)  # servers and folders are taken away then too
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -31,10 +31,12 @@ def command(as_json: bool) -> None:
     catalog = Catalog(local_vault(settings))
     report = ages(catalog, objectives, utc_now())
     short = [line for line in report if not line.good]
+    good = not short and not catalog.unreadable
     if as_json:
         output.say_json(
             {
-                "ok": not short,
+                "ok": good,
+                "unreadable": catalog.unreadable,
                 "assets": [
                     {
                         "asset": line.asset,
@@ -48,9 +50,15 @@ def command(as_json: bool) -> None:
             }
         )
     else:
-        what = ", ".join(line.asset for line in short)
+        missing = (
+            [f"no verified backup young enough of {', '.join(line.asset for line in short)}"] if short else []
+        )
+        damaged = (
+            [f"{len(catalog.unreadable)} entries or proofs cannot be read"] if catalog.unreadable else []
+        )
+        said = "; ".join(missing + damaged)
         output.say(
-            f"PROBLEM: no verified backup young enough of {what}" if short else "OK: every asset has one"
+            f"PROBLEM: {said}" if said else "OK: every asset has a verified backup that is young enough"
         )
         output.say()
         output.table(
@@ -67,4 +75,6 @@ def command(as_json: bool) -> None:
             ],
             right=(2, 3),
         )
-    sys.exit(1 if short else 0)
+        for name in catalog.unreadable:
+            output.say(f"unreadable: {name}")
+    sys.exit(0 if good else 1)

@@ -137,7 +137,10 @@ def test_damage_turns_verify_red(run, environ):
         assert verdicts["sha256"] == "failed", artifact
     status = run("status")
     assert status.returncode == 1
-    assert status.stdout.startswith("PROBLEM")
+    assert status.stdout.startswith("PROBLEM: no verified backup young enough of postgresql/globals")
+    with open(os.path.join(environ["BACKUP_VAULT"], f"{names[0]}.entry.json"), "w", encoding="utf-8") as file:
+        file.write("{")
+    assert "1 entries or proofs cannot be read" in run("status").stdout.splitlines()[0]
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["status"], ["--help"], ["backup", "--help"]], ids=" ".join)

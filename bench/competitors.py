@@ -114,7 +114,11 @@ def prepare(command: Command) -> None:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of our command's time: `kind` is capture, checks or restorable; clock times, and seconds."""
+    """A stretch of our command's time, in clock times and seconds.
+
+    `kind` is capture, until the artifact is written and synced; read back, until its entry is; checks; or
+    restorable.
+    """
 
     kind: str
     asset: str
@@ -136,8 +140,13 @@ def phases(command: Command, since: float) -> list[Phase]:
         document = json.loads(path.read_bytes())
         if path.name.endswith(".entry.json"):
             asset = f"{document['component']}/{document['artifact']}"
-            kind = "capture"
-        elif ".proof-" in path.name:
+            artifact = path.with_name(path.name.removesuffix(".entry.json"))
+            synced = artifact.stat().st_ctime  # of its rename to the final name
+            begin = end - document["seconds"]
+            found.append(Phase("capture", asset, begin, synced, synced - begin))
+            found.append(Phase("read back", asset, synced, end, end - synced))
+            continue
+        if ".proof-" in path.name:
             asset = document["artifact"]
             names = [check["check"] for check in document["checks"]]
             kind = "restorable" if names == ["restorable"] else "checks"

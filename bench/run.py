@@ -34,6 +34,7 @@ from table import (
     EVERYTHING,
     GUIDE,
     MANIFEST,
+    READ_BACK,
     RESTIC,
     RESTORABLE,
     US,
@@ -172,7 +173,7 @@ def _ours(system: System, part: str) -> Iterator[Row]:
     for phase in found:
         _say(f"  {phase.kind} {phase.asset}: {phase.begin - since:.1f} to {phase.end - since:.1f} s")
     rest = seen.seconds
-    for kind in (CAPTURE, CHECKS, RESTORABLE):
+    for kind in (CAPTURE, READ_BACK, CHECKS, RESTORABLE):
         of_kind = [phase for phase in found if phase.kind == kind]
         if not of_kind:
             continue

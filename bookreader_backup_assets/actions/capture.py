@@ -201,7 +201,7 @@ def _require_room(installation: Installation, asset: str, source: Capture) -> in
 def _record(installation: Installation, asset: str, set_id: str, error: BaseException) -> None:
     """Say in the vault why there is no artifact; a vault that cannot take that much says nothing."""
     message = error.message if isinstance(error, BackupError) else f"{type(error).__name__}: {error}"
-    message = "it was stopped" if isinstance(error, KeyboardInterrupt) else message
+    message = message if isinstance(error, Exception) else "it was stopped"
     hint = error.hint if isinstance(error, BackupError) else ""
     with suppress(BackupError):
         failure = Failure(installation.id, asset, set_id, installation.now(), message, hint)

@@ -74,7 +74,10 @@ def test_ctrl_c_ends_it(home, installation):
     interrupted = replace(installation, components={**installation.components, "storage/archive": storage})
     with pytest.raises(KeyboardInterrupt):
         with_dagster(interrupted, ("storage", "config"))
-    assert [s.name for s in installation.vault.list() if s.name != "installation.json"] == []
+    catalog = Catalog(installation.vault)
+    assert [failure.error for failure in catalog.failures(installation.today())] == ["it was stopped"]
+    assert list(installation.vault.list("storage/")) == []
+    assert catalog.entries() == []
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert [(run.job_name, run.status) for run in instance.get_runs()] == [
             ("capture_storage", dg.DagsterRunStatus.FAILURE)

@@ -65,9 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
     SIGTERM and a closed terminal stop a command as Ctrl-C does: what it started is ended, and what it
     had half written is removed.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # not where nohup has it ignored
-            signal.signal(number, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not where nohup has it ignored
+        signal.signal(signal.SIGHUP, _interrupt)
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         group.main(args=arguments, prog_name="bookreader-backup", standalone_mode=False)

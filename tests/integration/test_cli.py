@@ -202,6 +202,7 @@ def test_a_stopped_backup_leaves_nothing_half(environ, system, tmp_path, number,
     child = subprocess.Popen(
         [*PROGRAM, "backup", "storage", "config", *options],
         env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),  # noqa: PLW1509 - as some parents do
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

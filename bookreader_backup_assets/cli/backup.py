@@ -41,7 +41,7 @@ def command(components: tuple[str, ...], without_dagster: bool, as_json: bool) -
     \b
     bookreader-backup backup                      everything
     bookreader-backup backup postgresql config    two components
-    """  # noqa: D301
+    """  # noqa: D301 - click's mark for a block that keeps its lines
     installation = replace(assemble(load_settings()), watch=output.watch)
     chosen = choose(installation, components)
     if without_dagster:

@@ -124,7 +124,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 def _await(url: str, server: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + _UP
     while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - ours
             return
         time.sleep(0.2)
     raise BackupError("the Dagster UI did not come up", hint=f"see {folder}/dagster-webserver.log")

@@ -61,7 +61,7 @@ class Restoration(Protocol):
         ...
 
     def confirm(self, state: State) -> Outcome:
-        """Look at the live place after the swap: is what is there what was compared?"""
+        """Look at the live place after the swap, whether it holds what was compared."""
         ...
 
     def undo(self, state: State, safety: Stored | None) -> None:

@@ -120,3 +120,22 @@ class Runner(Protocol):
     def describe(self) -> dict[str, str]:
         """Where this is: `runner`, and for a container its name, image and image digest."""
         ...
+
+
+class Services(Protocol):
+    """The programs of BookReader that use its data: the backend and its workers."""
+
+    def running(self) -> tuple[str, ...]:
+        """Return the names of those that run now. Raises `SourceAbsentError` if nobody can tell."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Stop one, and return when it has ended. One that has ended already is fine."""
+        ...
+
+    def start(self, name: str) -> None:
+        """Start one, and return when it runs and, where it says so itself, is healthy.
+
+        Raises `SourceError`, with the end of its log, if it does not come back. One that runs is fine.
+        """
+        ...

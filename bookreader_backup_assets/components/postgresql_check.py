@@ -99,7 +99,8 @@ def _restorable(stored: Stored, scratch: Scratch) -> Outcome:
             psql.ask("SELECT to_jsonb(1)")  # created
         notes.append(_make_roles(server, stored))
         started = time.monotonic()
-        restore.restore_into(server.runner, server.env, _DATABASE, stored, sees_files=server.sees_files)
+        path = str(stored.path) if server.sees_files and stored.path and not stored.entry.codecs else None
+        restore.restore_into(server.runner, server.env, _DATABASE, stored, path=path)
         restored_s = round(time.monotonic() - started, 2)
         with connect(server.runner, server.env, _DATABASE) as psql:
             found = fingerprint.take(psql, fingerprint.digested(expected))

@@ -6,7 +6,8 @@ after a restore.
      "sequences": {"<schema.name>": last value, or null before its first use},
      "alembic_version": "…" or null,
      "extensions": {"<name>": "<version>"},
-     "roles": ["<every role of the server>"]}
+     "roles": ["<every role of the server>"],
+     "grants": {"<schema.name>": ["reader SELECT", …]}}     (privileges of others than the owner)
 
 A digest is the sum of `hashtextextended(row::text, 0)` over the rows: it does not depend on their order, and
 costs about twice a count (4.3 s for 438 MB). Sequences do not keep to snapshots: a restored one may be ahead.
@@ -59,6 +60,23 @@ ROLES = (
     " WHERE rolname !~ '^pg_'"
 )
 
+# the owner's own are implied; MAINTAIN is new in version 17, and what GRANT ALL means there
+_GRANTS = f"""
+SELECT coalesce(jsonb_object_agg(what, given), '{{}}') FROM (
+  SELECT what, jsonb_agg(DISTINCT coalesce(r.rolname, 'PUBLIC') || ' ' || a.privilege_type) AS given
+  FROM (
+    SELECT format('%I.%I', n.nspname, c.relname) AS what, c.relowner AS owner, c.relacl AS acl
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {_OURS}
+    UNION ALL
+    SELECT format('schema %I', n.nspname), n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')
+  ) AS o, pg_catalog.aclexplode(o.acl) AS a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+  WHERE a.grantee <> o.owner AND a.privilege_type <> 'MAINTAIN'
+  GROUP BY what
+) AS g
+"""
+
 
 def take(psql: Psql, digests: Digests) -> dict[str, Any]:
     """Return the fingerprint of the database as the session sees it.
@@ -81,6 +99,7 @@ def outline(psql: Psql) -> dict[str, Any]:
         "alembic_version": None,
         "extensions": psql.ask(_EXTENSIONS),
         "roles": psql.ask(ROLES),
+        "grants": psql.ask(_GRANTS),
     }
 
 
@@ -99,10 +118,11 @@ def counted(psql: Psql, outline: dict[str, Any], digests: Digests) -> dict[str, 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[Difference]:
     """Return where a restored database is not what was captured; none means that it is.
 
-    Tables, rows, digests, owners and the migration must be equal, sequences must not be behind. Roles and
-    the versions of extensions are the server's, not the database's.
+    Tables, rows, digests, owners, grants and the migration must be equal, sequences must not be behind.
+    Roles and the versions of extensions are the server's, not the database's. Entries of the first
+    releases have no grants.
     """
-    compared = ("kind", "tables", "alembic_version")
+    compared = [name for name in ("kind", "tables", "grants", "alembic_version") if name in expected]
     wrong = core.compare({key: expected[key] for key in compared}, {key: found[key] for key in compared})
     for name, value in expected["sequences"].items():
         now = found["sequences"].get(name, "nothing")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.psql import PSQL, Psql, client_env, conninfo, identifier, literal
-from bookreader_backup_assets.runners.base import Runner
+from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.runners.base import STALL, Runner
 
 JOBS = 2
 """Processes of one restore."""
@@ -53,10 +54,36 @@ def role_statements(sql: str, superuser: str) -> list[str]:
     return [re.sub(rf"(?s)^(GRANT .*) GRANTED BY {_NAME}$", r"\1", statement) for statement in kept]
 
 
-def run_statements(runner: Runner, env: Mapping[str, str], database: str, sql: Iterable[str]) -> None:
+def about_roles(statements: Iterable[str], roles: Iterable[str]) -> list[str]:
+    """Return those of `role_statements` that make, alter, or give or take a membership of, one of `roles`."""
+    wanted = {form for role in roles for form in (role, identifier(role))}
+    kept = []
+    for statement in statements:
+        own = re.match(rf"(?s)(?:CREATE|ALTER|COMMENT ON|SECURITY LABEL .*? ON) ROLE ({_NAME})", statement)
+        given = re.match(rf"(?s)GRANT ({_NAME}) TO ({_NAME})", statement)
+        named = own.groups() if own else given.groups() if given else ()
+        if wanted.intersection(named):
+            kept.append(statement)
+    return kept
+
+
+def about_database(sql: str, name: str) -> list[str]:
+    """Return what `pg_restore --create` says about the database itself, said about `name`: owner, grants,
+    settings, comment; not what creates it.
+    """
+    about = re.compile(
+        rf"(?s)(ALTER DATABASE|COMMENT ON DATABASE|(?:GRANT|REVOKE) .*? ON DATABASE) {_NAME}(?=\s)(.*)"
+    )
+    found = (about.fullmatch(statement) for statement in statements(sql))
+    return [f"{match[1]} {identifier(name)}{match[2]}" for match in found if match]
+
+
+def run_statements(
+    runner: Runner, env: Mapping[str, str], database: str, sql: Iterable[str], *, within: float = STALL
+) -> None:
     """Run statements in one psql, which stops at the first error. Raises `CommandError`."""
     fed = "".join(f"{statement};\n" for statement in sql).encode("utf-8", "surrogateescape")
-    runner.run([*PSQL, "-o", "/dev/null"], env=client_env(env, database), stdin=[fed])
+    runner.run([*PSQL, "-o", "/dev/null"], env=client_env(env, database), stdin=[fed], timeout=within)
 
 
 def create_database(psql: Psql, name: str, source: Mapping[str, str]) -> str:
@@ -93,20 +120,52 @@ def _plain(locale: str) -> str:
 
 
 def restore_into(
-    runner: Runner, env: Mapping[str, str], database: str, stored: Stored, *, sees_files: bool = False
+    runner: Runner, env: Mapping[str, str], database: str, stored: Stored, *, path: str | None = None
 ) -> None:
     """Restore a dump into an empty database, stopping at the first error.
 
-    In parallel where the program can seek in the file itself (`sees_files`), else as one stream. Raises
+    In parallel where the dump is a file at `path` where the program runs, else as one stream. Raises
     `CommandError` if anything of it could not be restored, and what reading `stored` raises.
     """
     argv = ["pg_restore", "-w", "--exit-on-error", "--no-tablespaces", f"--dbname={conninfo(database)}"]
     mine = client_env(env, database)
-    if sees_files and stored.path is not None and not stored.entry.codecs:
-        runner.run([*argv, f"--jobs={JOBS}", str(stored.path)], env=mine, timeout=RESTORED)
+    if path is not None:
+        runner.run([*argv, f"--jobs={JOBS}", path], env=mine, timeout=RESTORED)
         return
     for _ in runner.stream(argv, env=mine, stdin=stored.plain(), stall=RESTORED):
         pass
+
+
+def database_properties(runner: Runner, path: str) -> str:
+    """Return the SQL that a dump has about its database itself, without anything that is in it.
+
+    Raises `CommandError` if it cannot be read.
+    """
+    listing = runner.run(["pg_restore", "--list", path], env={"LC_ALL": "C"}).stdout.decode(
+        "utf-8", "surrogateescape"
+    )
+    own = re.compile(
+        r"\d+; \d+ \d+ (?:DATABASE|DATABASE PROPERTIES|(?:ACL|COMMENT|SECURITY LABEL) - DATABASE) "
+    )
+    wanted = "".join(line + "\n" for line in listing.split("\n") if own.match(line))
+    if not wanted:
+        return ""
+    argv = ["pg_restore", "--create", "--use-list=/dev/stdin", "--file=-", path]
+    fed = wanted.encode("utf-8", "surrogateescape")
+    return runner.run(argv, env={"LC_ALL": "C"}, stdin=[fed]).stdout.decode("utf-8", "surrogateescape")
+
+
+def room(runner: Runner, folder: str | None) -> int | None:
+    """Return the bytes free on the disk of a folder where a runner's programs run; None if unknown."""
+    if not folder:
+        return None
+    try:
+        said = runner.run(["df", "-Pk", folder], env={"LC_ALL": "C"}, timeout=30).stdout.decode(
+            "utf-8", "replace"
+        )
+        return int(said.strip().splitlines()[-1].split()[3]) * 1024
+    except (BackupError, IndexError, ValueError):
+        return None
 
 
 def listed(runner: Runner, stored: Stored) -> set[str]:

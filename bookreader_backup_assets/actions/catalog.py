@@ -99,7 +99,9 @@ class Catalog:
         return {
             name: size
             for name, size in self._sizes.items()
-            if name not in known and PROOF_INFIX not in name and not name.startswith("failures/")
+            if name not in known
+            and PROOF_INFIX not in name
+            and not name.startswith(("failures/", "restores/"))
         }
 
     def failures(self, set_id: str) -> list[Failure]:

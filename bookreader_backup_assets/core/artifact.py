@@ -157,6 +157,11 @@ class Entry:
         return f"{self.component}/{self.artifact}"
 
     @property
+    def regular(self) -> bool:
+        """Whether it is of a day's set, and no labelled extra such as the state before a restore."""
+        return self.label is None or self.late
+
+    @property
     def entry_name(self) -> str:
         """The name of the file this entry is kept in."""
         return self.name + ENTRY_SUFFIX

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,10 +19,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from bookreader_backup_assets import __version__
 from bookreader_backup_assets.codecs.chain import Codecs
-from bookreader_backup_assets.components.base import Component, Scratch
+from bookreader_backup_assets.components.base import Component, Scratch, Stored
+from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Proof, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.core.streams import Progress, quiet
+from bookreader_backup_assets.runners.base import Services
+from bookreader_backup_assets.runners.local import NoServices
 from bookreader_backup_assets.vaults.base import Vault
 
 _IDENTITY = "installation.json"
@@ -28,6 +34,10 @@ _SOON: dict[str, Any] = {"wait": wait_fixed(0.05), "stop": stop_after_delay(10)}
 
 Images = Callable[[], Mapping[str, Mapping[str, str]]]
 """The images of BookReader's containers, by service; none where nothing runs in containers."""
+
+
+Restorations = Mapping[str, Callable[[Stored, Options], Restoration]]
+"""How each scenario is restored from an artifact."""
 
 
 Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
@@ -50,7 +60,9 @@ class Installation:
     """What `assembly.assemble` makes of the settings, and every action works on.
 
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
-    is to have; `zone` is the plan's timezone; `now` is the clock; `watch` shows what takes long.
+    is to have; `restorations` are by scenario; `services` use the data, and are stopped while it is
+    replaced; `lock` is the file that lets one restore work at a time. `zone` is the plan's timezone;
+    `now` is the clock; `watch` shows what takes long.
     """
 
     vault: Vault
@@ -59,6 +71,9 @@ class Installation:
     planned: tuple[str, ...]
     scratch: Scratch
     zone: ZoneInfo
+    restorations: Restorations = field(default_factory=dict)
+    services: Services = field(default_factory=NoServices)
+    lock: Path = Path(tempfile.gettempdir()) / "bookreader-backup.lock"
     images: Images = dict
     now: Callable[[], datetime] = utc_now
     watch: Watch = unwatched

@@ -65,3 +65,18 @@ class LocalRunner:
         if self.programs is not None and (self.programs / argv[0]).exists():
             return [str(self.programs / argv[0]), *argv[1:]]
         return argv
+
+
+@dataclass(frozen=True)
+class NoServices:
+    """Implements `Services` where nothing can be stopped from here: an operator has to see to that."""
+
+    def running(self) -> tuple[str, ...]:
+        """See `Services.running`: none that we know of."""
+        return ()
+
+    def stop(self, name: str) -> None:
+        """See `Services.stop`."""
+
+    def start(self, name: str) -> None:
+        """See `Services.start`."""

@@ -1,0 +1,68 @@
+"""What a restore is made from: the artifact that was asked for, and how each scenario uses it."""
+
+from __future__ import annotations
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.stored import StoredArtifact
+from bookreader_backup_assets.components.restoration import Restoration
+from bookreader_backup_assets.core.artifact import Entry
+from bookreader_backup_assets.core.check import Verdict
+from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.core.restore_plan import Options
+
+LATEST = "latest"
+SCENARIOS = {
+    "postgresql": "postgresql/dump",
+    "table": "postgresql/dump",
+    "redis": "redis/rdb",
+    "storage": "storage/archive",
+    "file": "storage/archive",
+    "config": "config/archive",
+}
+"""What can be restored on its own, and from which asset."""
+
+
+def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
+    """Return the artifact of `asset` in a set; of `latest`, the newest verified one, or else the newest.
+
+    Safety captures and other labelled sets are taken only by their id. Raises `RefusedError` if there is
+    none, `DamagedError` if its checks have failed.
+    """
+    if from_set == LATEST:
+        held = [e for e in reversed(catalog.entries(asset=asset)) if e.label is None or e.late]
+        verified = (e for e in held if catalog.standing(e).verdict is Verdict.PASSED)
+        entry = next(verified, held[0] if held else None)
+    else:
+        own = catalog.entries(asset=asset, set_id=from_set)
+        entry = catalog.of_day(asset, from_set) or (own[-1] if own else None)
+    if entry is None:
+        sets = sorted({e.set for e in catalog.entries(asset=asset)})
+        there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
+        raise RefusedError(f"the set {from_set!r} has no {asset}", hint=there)
+    if catalog.standing(entry).verdict is Verdict.FAILED:
+        bad = [
+            f"{outcome.check}: {outcome.message}"
+            for proof in catalog.proofs(entry)
+            for outcome in proof.checks
+            if outcome.verdict is Verdict.FAILED
+        ]
+        raise DamagedError(
+            f"{entry.name} has failed its checks: {bad[-1] if bad else 'see its proofs'}",
+            hint="take another set: `bookreader-backup list` shows which are verified;"
+            " if its source was mended, `bookreader-backup verify` looks again",
+        )
+    return entry
+
+
+def restoration(
+    installation: Installation, scenario: str, entry: Entry, options: Options
+) -> tuple[StoredArtifact, Restoration]:
+    """Return the artifact, and the restoration of it. Raises `RefusedError` for an unknown scenario."""
+    if scenario not in installation.restorations:
+        raise RefusedError(
+            f"there is nothing called {scenario!r} to restore",
+            hint=f"there are: {', '.join(installation.restorations)}",
+        )
+    stored = StoredArtifact(installation, entry)
+    return stored, installation.restorations[scenario](stored, options)

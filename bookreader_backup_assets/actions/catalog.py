@@ -18,6 +18,9 @@ from bookreader_backup_assets.core.manifest import Failure, Standing, standing, 
 from bookreader_backup_assets.vaults.base import Vault
 
 
+_OTHERS = ("failures/", "restores/")  # kept in a vault, and no artifacts
+
+
 @dataclass
 class Catalog:
     """A reading of the vault. Each entry and proof is read once; make a new one to see what is new.
@@ -72,18 +75,20 @@ class Catalog:
         return standing(entry, self.proofs(entry))
 
     def newest(self, asset: str, *, set_id: str = "", verified: bool = False) -> Entry | None:
-        """Return the entry of an asset with the latest `captured_at`, or None.
+        """Return the regular entry of an asset with the latest `captured_at`, or None.
 
         With `verified`, only those that every check of theirs passed.
         """
         for entry in reversed(self.entries(asset=asset, set_id=set_id)):
+            if not entry.regular:
+                continue
             if not verified or self.standing(entry).verdict is Verdict.PASSED:
                 return entry
         return None
 
     def of_day(self, asset: str, day: str) -> Entry | None:
         """Return what a day's set has of an asset: its own newest, or the one found unchanged then."""
-        own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.label is None or entry.late]
+        own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.regular]
         still = [
             e for e in self.entries(asset=asset) if e.label is None and unchanged_on(day, self.proofs(e))
         ]
@@ -99,9 +104,7 @@ class Catalog:
         return {
             name: size
             for name, size in self._sizes.items()
-            if name not in known
-            and PROOF_INFIX not in name
-            and not name.startswith(("failures/", "restores/"))
+            if name not in known and PROOF_INFIX not in name and not name.startswith(_OTHERS)
         }
 
     def failures(self, set_id: str) -> list[Failure]:

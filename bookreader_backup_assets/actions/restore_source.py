@@ -30,7 +30,7 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
     none, `DamagedError` if its checks have failed.
     """
     if from_set == LATEST:
-        held = [e for e in reversed(catalog.entries(asset=asset)) if e.label is None or e.late]
+        held = [e for e in reversed(catalog.entries(asset=asset)) if e.regular]
         verified = (e for e in held if catalog.standing(e).verdict is Verdict.PASSED)
         entry = next(verified, held[0] if held else None)
     else:

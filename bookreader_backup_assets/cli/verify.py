@@ -30,7 +30,8 @@ def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
     entries = catalog.entries(asset=asset or "")
     if not entries:
         raise RefusedError("there is nothing to verify", hint="`bookreader-backup list` shows what there is")
-    chosen = set_id or entries[-1].set
+    regular = [entry for entry in entries if entry.regular]
+    chosen = set_id or (regular or entries)[-1].set
     manifests = "backup_set"
     held = [e for e in catalog.entries(asset=asset or "", set_id=chosen) if e.component != manifests or asset]
     still = [

@@ -17,7 +17,6 @@ from bookreader_backup_assets.core.errors import DamagedError
 from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on
 from bookreader_backup_assets.vaults.base import Vault
 
-
 _OTHERS = ("failures/", "restores/")  # kept in a vault, and no artifacts
 
 

@@ -5,32 +5,30 @@ The only place that chooses. No Dagster here, so that the command line works wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from bookreader_backup_assets.actions.installation import Images, Installation, utc_now
+from bookreader_backup_assets import reach
+from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
 from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
-from bookreader_backup_assets.components.base import Component, Scratch
+from bookreader_backup_assets.components.base import Component, Stored
 from bookreader_backup_assets.components.config import ConfigArchive
+from bookreader_backup_assets.components.database_restore import DatabaseRestoration
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
 from bookreader_backup_assets.components.redis import RedisRdb
+from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.components.storage import StorageArchive
-from bookreader_backup_assets.core.errors import SettingsError, SourceAbsentError
-from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
-from bookreader_backup_assets.runners.base import Runner
-from bookreader_backup_assets.runners.local import LocalRunner
+from bookreader_backup_assets.reach import Reach
 from bookreader_backup_assets.settings import Settings
 from bookreader_backup_assets.vaults.local import LocalVault
 
+LOCK = ".restore.lock"
+"""The file in the local vault's folder that lets one restore work at a time."""
 ASSETS = {
     "postgresql": ("globals", "dump"),
     "redis": ("rdb",),
@@ -40,26 +38,11 @@ ASSETS = {
 """What each component is captured as, roles before the dump whose restore needs them."""
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How this installation's services are reached."""
-
-    postgresql: Runner
-    postgresql_env: Mapping[str, str]
-    database: str
-    redis: Runner
-    redis_cli: tuple[str, ...]
-    redis_password: Secret | None
-    storage: Runner
-    scratch: Scratch
-    images: Images
-
-
 def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
     """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
     encryption = Gpg(settings.key)
-    reach = _in_docker(settings) if settings.runner == "docker" else _on_this_machine(settings)
+    reached = reach.in_docker(settings) if settings.runner == "docker" else reach.on_this_machine(settings)
     return Installation(
         vault=local_vault(settings),
         codecs=Codecs(
@@ -68,11 +51,14 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
                 "gpg": Codec("gpg", gpg.SUFFIX, encryption.encode, encryption.decode),
             }
         ),
-        components=_components(settings, plan, reach, encryption),
+        components=_components(settings, plan, reached, encryption),
         planned=planned_assets(plan),
-        scratch=reach.scratch,
+        scratch=reached.scratch,
         zone=plan.timezone,
-        images=reach.images,
+        images=reached.images,
+        restorations=_restorations(settings, reached, encryption),
+        services=reached.services,
+        lock=settings.vault.expanduser() / LOCK,
         now=now,
     )
 
@@ -104,90 +90,12 @@ def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -
     return {f"{component.component}/{component.artifact}": component for component in made}
 
 
-def _on_this_machine(settings: Settings) -> Reach:
-    from bookreader_backup_assets.servers.machine import MachineScratch
-    from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
+def _restorations(_settings: Settings, reach: Reach, _encryption: Gpg) -> Restorations:
+    """Return how each scenario is restored."""
 
-    def programs(find: Callable[[], Path]) -> LocalRunner:
-        with suppress(SourceAbsentError):
-            return LocalRunner(programs=find())
-        return LocalRunner()  # each call then says which program is not there
-
-    database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
-    cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
-    password = settings.postgresql_password or database.password
-    env = {
-        "PGHOST": database.host,
-        "PGPORT": str(database.port or 5432),
-        "PGUSER": database.user or settings.postgresql_user,
-        **({"PGPASSWORD": password.reveal()} if password else {}),
-    }
-    return Reach(
-        postgresql=programs(partial(postgresql_programs, settings.postgresql_programs, server=False)),
-        postgresql_env=env,
-        database=database.path or settings.postgresql_database,
-        redis=programs(partial(redis_programs, settings.redis_programs)),
-        redis_cli=("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
-        redis_password=settings.redis_password or cache.password,
-        storage=LocalRunner(),
-        scratch=MachineScratch(settings.scratch, settings.postgresql_programs, settings.redis_programs),
-        images=dict,
-    )
-
-
-@dataclass(frozen=True)
-class _Url:
-    host: str
-    port: int | None
-    user: str
-    password: Secret | None
-    path: str
-
-
-def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
-    if given is None:
-        raise SettingsError(
-            f"BACKUP_RUNNER is local, and {variable} is not set",
-            hint=f"set {variable}={schemes[0]}://… or BACKUP_RUNNER=docker",
+    def database(stored: Stored, options: Options) -> Restoration:
+        return DatabaseRestoration(
+            reach.postgresql, reach.postgresql_env, reach.database, stored, options, reach.code
         )
-    try:
-        parts = urlsplit(given.reveal())
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in schemes or not parts.hostname:
-        raise SettingsError(
-            f"{variable} is not a URL of a server", hint=f"write it as {schemes[0]}://user:password@host:port"
-        )
-    password = Secret(unquote(parts.password)) if parts.password else None
-    return _Url(parts.hostname, port, unquote(parts.username or ""), password, unquote(parts.path.strip("/")))
 
-
-def _in_docker(settings: Settings) -> Reach:
-    from bookreader_backup_assets.runners import docker
-    from bookreader_backup_assets.servers.containers import ContainerScratch
-
-    engine = docker.Engine()
-
-    def runner(sought: docker.Sought, configured: str | None) -> docker.DockerRunner:
-        return docker.DockerRunner(engine, sought, settings.compose_project, configured)
-
-    postgresql = runner(docker.POSTGRESQL, settings.postgresql_container)
-    redis = runner(docker.REDIS, settings.redis_container)
-    password = settings.postgresql_password
-    return Reach(
-        postgresql=postgresql,
-        postgresql_env={
-            "PGHOST": "127.0.0.1",  # its own: a local socket would want the operating system's user
-            "PGPORT": "5432",
-            "PGUSER": settings.postgresql_user,
-            **({"PGPASSWORD": password.reveal()} if password else {}),
-        },
-        database=settings.postgresql_database,
-        redis=redis,
-        redis_cli=("redis-cli",),
-        redis_password=settings.redis_password,
-        storage=runner(docker.STORAGE, settings.storage_container),
-        scratch=ContainerScratch(engine, postgresql, redis),
-        images=partial(docker.images, engine, project=settings.compose_project),
-    )
+    return {"postgresql": database}

@@ -18,6 +18,7 @@ COMMANDS = {
     "backup": "backup",
     "list": "listing",
     "verify": "verify",
+    "restore": "restore",
     "status": "status",
 }
 """Command to the module of this folder that has it, in the order of `--help`."""
@@ -52,6 +53,7 @@ def group() -> None:
     A backup, now:        bookreader-backup backup
     What is there:        bookreader-backup list
     Is it still good?     bookreader-backup verify
+    Bring it back:        bookreader-backup restore
     For cron and Nagios:  bookreader-backup status
 
     Settings come from BACKUP_… variables or a .env file in the current folder.

@@ -14,6 +14,7 @@ from bookreader_backup_assets.runners.docker_engine import Engine
 from bookreader_backup_assets.runners.docker_exec import Exec
 
 __all__ = [
+    "BACKEND",
     "POSTGRESQL",
     "REDIS",
     "STORAGE",
@@ -53,6 +54,8 @@ STORAGE = Sought(
     ("bookreader_backend", "bookreader-backend"),
     "BACKUP_STORAGE_CONTAINER",
 )
+
+BACKEND = Sought(("backend",), ("bookreader_backend", "bookreader-backend"), "BACKUP_COMPOSE_PROJECT")
 
 
 def find_container(

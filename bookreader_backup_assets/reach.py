@@ -1,0 +1,130 @@
+"""How the settings reach BookReader's services: by URLs and paths of this machine, or in their containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bookreader_backup_assets.actions.installation import Images
+from bookreader_backup_assets.components.base import Scratch
+from bookreader_backup_assets.core.errors import SettingsError, SourceAbsentError
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.runners.base import Runner, Services
+from bookreader_backup_assets.runners.local import LocalRunner, NoServices
+from bookreader_backup_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How this installation's services are reached. `code` runs programs in BookReader's backend."""
+
+    postgresql: Runner
+    postgresql_env: Mapping[str, str]
+    database: str
+    redis: Runner
+    redis_cli: tuple[str, ...]
+    redis_password: Secret | None
+    storage: Runner
+    scratch: Scratch
+    images: Images
+    services: Services
+    code: Runner | None
+
+
+def on_this_machine(settings: Settings) -> Reach:
+    """Reach services by URLs and paths. Raises `SettingsError`."""
+    from bookreader_backup_assets.servers.machine import MachineScratch
+    from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
+
+    def programs(find: Callable[[], Path]) -> LocalRunner:
+        with suppress(SourceAbsentError):
+            return LocalRunner(programs=find())
+        return LocalRunner()  # each call then says which program is not there
+
+    database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
+    cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
+    password = settings.postgresql_password or database.password
+    env = {
+        "PGHOST": database.host,
+        "PGPORT": str(database.port or 5432),
+        "PGUSER": database.user or settings.postgresql_user,
+        **({"PGPASSWORD": password.reveal()} if password else {}),
+    }
+    return Reach(
+        postgresql=programs(partial(postgresql_programs, settings.postgresql_programs, server=False)),
+        postgresql_env=env,
+        database=database.path or settings.postgresql_database,
+        redis=programs(partial(redis_programs, settings.redis_programs)),
+        redis_cli=("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
+        redis_password=settings.redis_password or cache.password,
+        storage=LocalRunner(),
+        scratch=MachineScratch(settings.scratch, settings.postgresql_programs, settings.redis_programs),
+        images=dict,
+        services=NoServices(),
+        code=None,
+    )
+
+
+@dataclass(frozen=True)
+class _Url:
+    host: str
+    port: int | None
+    user: str
+    password: Secret | None
+    path: str
+
+
+def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
+    if given is None:
+        raise SettingsError(
+            f"BACKUP_RUNNER is local, and {variable} is not set",
+            hint=f"set {variable}={schemes[0]}://… or BACKUP_RUNNER=docker",
+        )
+    try:
+        parts = urlsplit(given.reveal())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in schemes or not parts.hostname:
+        raise SettingsError(
+            f"{variable} is not a URL of a server", hint=f"write it as {schemes[0]}://user:password@host:port"
+        )
+    password = Secret(unquote(parts.password)) if parts.password else None
+    return _Url(parts.hostname, port, unquote(parts.username or ""), password, unquote(parts.path.strip("/")))
+
+
+def in_docker(settings: Settings) -> Reach:
+    """Reach services in their containers."""
+    from bookreader_backup_assets.runners import docker
+    from bookreader_backup_assets.servers.containers import ContainerScratch
+
+    engine = docker.Engine()
+
+    def runner(sought: docker.Sought, configured: str | None) -> docker.DockerRunner:
+        return docker.DockerRunner(engine, sought, settings.compose_project, configured)
+
+    postgresql = runner(docker.POSTGRESQL, settings.postgresql_container)
+    redis = runner(docker.REDIS, settings.redis_container)
+    password = settings.postgresql_password
+    return Reach(
+        postgresql=postgresql,
+        postgresql_env={
+            "PGHOST": "127.0.0.1",  # its own: a local socket would want the operating system's user
+            "PGPORT": "5432",
+            "PGUSER": settings.postgresql_user,
+            **({"PGPASSWORD": password.reveal()} if password else {}),
+        },
+        database=settings.postgresql_database,
+        redis=redis,
+        redis_cli=("redis-cli",),
+        redis_password=settings.redis_password,
+        storage=runner(docker.STORAGE, settings.storage_container),
+        scratch=ContainerScratch(engine, postgresql, redis),
+        images=partial(docker.images, engine, project=settings.compose_project),
+        services=NoServices(),
+        code=runner(docker.BACKEND, None),
+    )

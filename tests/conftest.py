@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.docker",
     "tests.fixtures.installation",
+    "tests.fixtures.living",
 ]
 
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:

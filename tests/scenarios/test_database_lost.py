@@ -1,0 +1,66 @@
+"""The database is dropped, or damaged: restored, compared, and if asked put back as it was."""
+
+import pytest
+
+from bookreader_backup_assets.actions.journal import find, journals
+from bookreader_backup_assets.actions.restore import plan, restore
+from bookreader_backup_assets.actions.undo import accept, undo
+from bookreader_backup_assets.core.errors import RefusedError
+
+
+def names(bookreader):
+    """The databases there are."""
+    return set(bookreader.sql("SELECT datname FROM pg_database", "postgres").split("\n"))
+
+
+def test_a_dropped_database_comes_back(bookreader):
+    """Every table, row, owner and grant is as it was captured, and nothing else is left on the server."""
+    before = bookreader.rows()
+    bookreader.back_up("postgresql")
+    others = names(bookreader)
+    bookreader.sql(f'DROP DATABASE "{bookreader.database}" WITH (FORCE)', "postgres")
+    report = restore(bookreader.installation, "postgresql", confirm=bookreader.database)
+    assert report.good, report
+    assert report.safety == "absent"
+    assert bookreader.rows() == before
+    assert names(bookreader) == others
+
+
+def test_a_damaged_database_is_replaced_and_can_be_had_back(bookreader):
+    """What was written since is gone after the restore, and there again after its undo."""
+    before = bookreader.rows()
+    bookreader.back_up("postgresql")
+    bookreader.sql("DELETE FROM alembic_version; INSERT INTO users (email) VALUES ('later@example.org')")
+    damaged = bookreader.rows()
+    report = restore(bookreader.installation, "postgresql", confirm=bookreader.database)
+    assert report.good
+    assert bookreader.rows() == before
+    undone = undo(bookreader.installation, report.id, confirm=bookreader.database)
+    assert undone.result == "undone"
+    assert bookreader.rows() == damaged
+    accept(bookreader.installation, report.id, confirm=bookreader.database)
+    assert {name for name in names(bookreader) if name.startswith(f"{bookreader.database}_")} == set()
+
+
+def test_nothing_is_touched_without_the_name_typed_back(bookreader):
+    """Neither a plan nor a restore with another name does anything but look."""
+    bookreader.back_up("postgresql")
+    before, there = bookreader.rows(), names(bookreader)
+    planned = plan(bookreader.installation, "postgresql")
+    assert planned.target == bookreader.database
+    assert planned.preview.present
+    with pytest.raises(RefusedError, match="not its name"):
+        restore(bookreader.installation, "postgresql", confirm="another")
+    assert (bookreader.rows(), names(bookreader)) == (before, there)
+    assert list(journals(bookreader.installation)) == []
+
+
+def test_the_report_is_in_the_vault(bookreader):
+    """What was done, from what, kept how, and how long each step took, can be read without a database."""
+    bookreader.back_up("postgresql")
+    report = restore(bookreader.installation, "postgresql", confirm=bookreader.database)
+    stored = find(bookreader.installation, report.id).report()
+    assert stored["result"] == "restored"
+    assert [step["step"] for step in stored["steps"]] == ["safety", "beside", "compare", "swap", "confirm"]
+    assert stored["safety"].startswith("postgresql/")
+    assert "pre-restore" in stored["safety"]

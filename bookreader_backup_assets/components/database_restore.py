@@ -105,6 +105,7 @@ class DatabaseRestoration:
             "new": f"{stem}_restore_{stamp}",
             "old": f"{stem}_before_{stamp}",
             "staged": f"/tmp/bookreader-restore-{stamp}.dump",  # noqa: S108 - a new name, made 0600
+            "application": f"bookreader-restore-{stamp}",
             "present": present,
         }
 
@@ -113,18 +114,19 @@ class DatabaseRestoration:
         entry = self.stored.entry
         self.abandon(state)
         read_whole(self.stored, progress)
+        env = {**self.env, "PGAPPNAME": state["application"]}
         with self._server() as psql:
             roles = psql.ask(fingerprint.ROLES)
         notes = [make_missing_roles(self.runner, self.env, self.stored, roles)]
-        with self._server() as psql:
+        with connect(self.runner, env, self._maintenance) as psql:
             notes.append(restore.create_database(psql, state["new"], entry.source))
             psql.ask("SELECT to_jsonb(1)")  # created
         with self._a_dump_that_can_be_sought(state) as path:
-            restore.restore_into(self.runner, self.env, state["new"], self.stored, path=path)
+            restore.restore_into(self.runner, env, state["new"], self.stored, path=path)
             said = restore.database_properties(self.runner, path)
         own = restore.about_database(said, state["new"])
-        restore.run_statements(self.runner, self.env, self._maintenance, own)
-        restore.run_statements(self.runner, self.env, state["new"], ["ANALYZE"], within=restore.RESTORED)
+        restore.run_statements(self.runner, env, self._maintenance, own)
+        restore.run_statements(self.runner, env, state["new"], ["ANALYZE"], within=restore.RESTORED)
         state["notes"] = [note for note in notes if note]
 
     def compare(self, state: State) -> Outcome:
@@ -171,6 +173,7 @@ class DatabaseRestoration:
     def abandon(self, state: State) -> None:
         """See `Restoration.abandon`."""
         with self._server() as psql:
+            databases.end_work(psql, state["application"])
             databases.let_in(psql, self.database)  # closed by a swap that was killed
             databases.drop(psql, state["new"])
         self._unstage(state)

@@ -30,11 +30,22 @@ def rename(psql: Psql, live: str, *, aside: str, into_place: str) -> None:
 def close(psql: Psql, name: str) -> None:
     """Let nobody into a database, and end who is in it. Raises `SourceError` if somebody does not go."""
     tell(psql, f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false")
+    _end_sessions(psql, f"datname = {literal(name)}", name)
+
+
+def end_work(psql: Psql, application: str) -> None:
+    """End what a restore that was killed still has at work. Raises `SourceError` if it does not go.
+
+    Its programs are told to end when their input does, and finish a statement that they are at.
+    """
+    _end_sessions(psql, f"application_name = {literal(application)} AND pid <> pg_backend_pid()", application)
+
+
+def _end_sessions(psql: Psql, which: str, name: str) -> None:
     deadline = time.monotonic() + CLOSED_WITHIN
     ending = (
         "SELECT coalesce(jsonb_agg(jsonb_build_array(concat_ws(' ', usename, application_name, client_addr),"
-        " pg_terminate_backend(pid))), '[]')"
-        f" FROM pg_catalog.pg_stat_activity WHERE datname = {literal(name)}"
+        f" pg_terminate_backend(pid))), '[]') FROM pg_catalog.pg_stat_activity WHERE {which}"
     )
     while held := psql.ask(ending):
         if time.monotonic() > deadline:

@@ -1,0 +1,120 @@
+"""A restore is killed with SIGKILL, at a random moment: the same command goes on, or undo goes back."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bookreader_backup_assets.actions.journal import alone, journals, unfinished
+from bookreader_backup_assets.actions.restore import restore
+from bookreader_backup_assets.actions.undo import finish, undo
+
+SCENARIOS = {
+    "postgresql": ("rows", lambda there: there.sql("DELETE FROM alembic_version; DROP TABLE empty")),
+}
+"""Each scenario: what of a BookReader it restores, and how that is damaged first."""
+MOMENTS = 3
+
+
+def command(there, scenario, *options):
+    """Start a restore in a process of its own."""
+    argv = [sys.executable, "-m", "bookreader_backup_assets", "restore", scenario, *options]
+    target = restore_target(there, scenario)
+    return subprocess.Popen(
+        [*argv, "--confirm", target],
+        env={**os.environ, **there.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def restore_target(there, scenario):
+    """The name that an operator types back."""
+    from bookreader_backup_assets.actions.restore import plan
+
+    return plan(there.installation, scenario).target
+
+
+def killed(there, scenario, after):
+    """Start a restore, kill it after some seconds, and say whether it had ended before."""
+    running = command(there, scenario)
+    try:
+        running.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGKILL)
+        running.communicate(timeout=30)
+        return True
+    assert running.returncode == 0
+    return False
+
+
+def seconds_of_one(there, scenario):
+    """How long a whole restore takes in a process of its own."""
+    started = time.monotonic()
+    running = command(there, scenario)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said.decode()
+    return time.monotonic() - started
+
+
+@pytest.fixture(params=SCENARIOS)
+def damaged(request, embedded_bookreader):
+    """A scenario, a BookReader whose data of it was damaged after a backup, and a way to look at it."""
+    what, damage = SCENARIOS[request.param]
+    there = embedded_bookreader
+    there.back_up(request.param)
+    good = getattr(there, what)()
+    damage(there)
+    return request.param, there, getattr(there, what), good
+
+
+def moments(longest):
+    """Random moments of a command that takes `longest` seconds."""
+    chosen = [random.uniform(0.2, longest) for _ in range(MOMENTS)]
+    print("killed after", chosen)
+    return chosen
+
+
+def test_the_same_command_goes_on(damaged):
+    """However often it is killed, the restore that is let live ends with the data of the set."""
+    scenario, there, look, good = damaged
+    for moment in moments(seconds_of_one(there, scenario)):
+        killed(there, scenario, moment)
+    report = restore(there.installation, scenario, confirm=restore_target(there, scenario))
+    assert report.good
+    assert look() == good
+    assert unfinished(there.installation) == []
+
+
+def test_undo_goes_back(damaged):
+    """A restore that was killed is undone: the data is what it was before."""
+    scenario, there, look, good = damaged
+    before = look()
+    assert before != good
+    longest = seconds_of_one(there, scenario)
+    last = list(journals(there.installation))[-1]
+    undo(there.installation, last.id, confirm=last.header["target"])
+    assert look() == before
+    for moment in moments(longest):
+        known = {journal.id for journal in journals(there.installation)}
+        killed(there, scenario, moment)
+        for journal in journals(there.installation):
+            if journal.id not in known:
+                undo(there.installation, journal.id, confirm=journal.header["target"])
+        assert look() == before
+
+
+def test_finish_leaves_one_or_the_other(damaged):
+    """A killed restore that is finished leaves the data from before, or the set's, and never a mixture."""
+    scenario, there, look, good = damaged
+    before = look()
+    for moment in moments(seconds_of_one(there, scenario)):
+        killed(there, scenario, moment)
+        with alone(there.installation):
+            finish(there.installation)
+        assert look() in (before, good)
+        assert unfinished(there.installation) == []

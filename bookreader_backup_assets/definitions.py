@@ -19,6 +19,7 @@ from bookreader_backup_assets.defs.postgresql import postgresql
 from bookreader_backup_assets.defs.reconcile import reconcile
 from bookreader_backup_assets.defs.redis import redis
 from bookreader_backup_assets.defs.resources import resources
+from bookreader_backup_assets.defs.restores import restore_jobs
 from bookreader_backup_assets.defs.schedules import schedules
 from bookreader_backup_assets.defs.sensors import missed_captures, seal_after
 from bookreader_backup_assets.defs.steps import described
@@ -63,7 +64,7 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
             if not isinstance(part, dg.AssetChecksDefinition)
         ],
         asset_checks=[part for part in parts if isinstance(part, dg.AssetChecksDefinition)],
-        jobs=list(made.values()),
+        jobs=[*made.values(), *restore_jobs()],
         schedules=schedules(installation, plan, made),
         sensors=[
             missed_captures(installation, plan, made),

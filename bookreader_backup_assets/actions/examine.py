@@ -9,6 +9,7 @@ from datetime import timedelta
 from bookreader_backup_assets.actions.capture import ROOM
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.journal import unfinished
 from bookreader_backup_assets.actions.report import ages
 from bookreader_backup_assets.core.errors import BackupError
 
@@ -43,6 +44,10 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
     if strays := catalog.strays():
         seen = f"{len(strays)} files without an entry ({sum(strays.values()) / 1e6:.1f} MB) do not count"
         yield Finding("strays", good=True, seen=f"{seen}: a killed capture left them, or one is under way")
+    for journal in unfinished(installation):
+        seen = f"{journal.id} was killed, or is under way"
+        hint = "bookreader-backup restore finish"
+        yield Finding("restore", good=False, seen=seen, hint=hint)
     for name in catalog.unreadable:
         yield Finding("vault", good=False, seen=f"{name} cannot be read", hint="verify the set it is of")
     if not entries:

@@ -54,7 +54,7 @@ class Restore:
         """Return the report as it is now."""
         if result != RESTORED:
             undo = "nothing to undo: the state from before is there"
-        elif self.journal.last("safety", "").startswith(WAIVED):
+        elif self.journal.last("safety", "").startswith(WAIVED) and not self.restoration.keeps_old:
             undo = "no safety capture was made"
         else:
             undo = f"bookreader-backup restore undo {self.journal.id} --confirm {self.restoration.target}"

@@ -141,7 +141,7 @@ def _require_undoable(work: Restore) -> None:
     if report is not None and report["result"] == ABANDONED:
         raise RefusedError(f"{journal.id} was abandoned before it replaced anything: nothing is to be undone")
     kept = journal.last("safety", "")
-    if kept.startswith(WAIVED) and journal.has("swap") and not work.restoration.displaces:
+    if kept.startswith(WAIVED) and journal.has("swap") and not work.restoration.keeps_old:
         raise RefusedError(
             f"{journal.id} kept nothing of the state before: {kept}", hint="restore an older set instead"
         )

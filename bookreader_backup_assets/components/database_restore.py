@@ -55,6 +55,7 @@ class DatabaseRestoration:
 
     quiet = False
     displaces = False
+    keeps_old = True
 
     @property
     def target(self) -> str:

@@ -36,6 +36,11 @@ class Restoration(Protocol):
         """Whether what is replaced is kept whole beside it, so that no safety capture is needed."""
         ...
 
+    @property
+    def keeps_old(self) -> bool:
+        """Whether `undo` can do without a safety capture: true of all that `displaces`, and of databases."""
+        ...
+
     def preview(self) -> Preview:
         """Look, and touch nothing. Raises `RefusedError` for what cannot work, such as a newer dump,
         `SourceError` where the target cannot be reached.

@@ -74,9 +74,7 @@ def damaged(request, embedded_bookreader):
 
 def moments(longest):
     """Random moments of a command that takes `longest` seconds."""
-    chosen = [random.uniform(0.2, longest) for _ in range(MOMENTS)]
-    print("killed after", chosen)
-    return chosen
+    return [random.uniform(0.2, longest) for _ in range(MOMENTS)]
 
 
 def test_the_same_command_goes_on(damaged):

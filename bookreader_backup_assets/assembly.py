@@ -5,10 +5,11 @@ The only place that chooses. No Dagster here, so that the command line works wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from bookreader_backup_assets import reach
+from bookreader_backup_assets.actions.drill import Ground
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
 from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
@@ -21,6 +22,7 @@ from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlo
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.components.storage import StorageArchive
+from bookreader_backup_assets.core.drill import Objective
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
@@ -71,6 +73,20 @@ def local_vault(settings: Settings) -> LocalVault:
 def planned_assets(plan: Plan) -> tuple[str, ...]:
     """Return the assets that a day's set is to have."""
     return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
+
+
+def drill_ground(
+    settings: Settings, installation: Installation, *, objectives: Mapping[str, Objective]
+) -> Ground:
+    """Return where drills of this installation take place, with its own vault and key."""
+    return Ground(
+        folder=settings.scratch,
+        objectives=objectives,
+        vault=installation.vault,
+        codecs=installation.codecs,
+        key=settings.key,
+        key_name="the passphrase of this installation" if settings.key else "none",
+    )
 
 
 def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -> dict[str, Component]:

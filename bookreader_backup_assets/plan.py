@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bookreader_backup_assets.core.drill import Objective
 from bookreader_backup_assets.core.errors import SettingsError
 
 SHIPPED = Path(__file__).parent / "plans"
@@ -63,6 +64,34 @@ class PostgresqlRow(Row):
     digests: Annotated[bool | list[str], BeforeValidator(_digests)] = False
 
 
+class Hours(BaseModel):
+    """Hours, by row of the guide's appendix C."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    database: float = Field(ge=0)
+    storage: float = Field(ge=0)
+    system: float = Field(ge=0)
+    file: float = Field(ge=0)
+
+
+class DrillRow(BaseModel):
+    """The monthly drill: `day` of the month and `at`, local time; and what it is held against."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: ClockTime = time(4)
+    day: int = Field(default=1, ge=1, le=28)
+    rto_hours: Hours = Hours(database=1, storage=2, system=4, file=0.25)
+    rpo_hours: Hours = Hours(database=24, storage=24, system=168, file=24)
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The objectives by row of the guide's table."""
+        rto, rpo = self.rto_hours.model_dump(), self.rpo_hours.model_dump()
+        return {row: Objective(rto[row] * 3600, rpo[row] * 3600) for row in rto}
+
+
 class Plan(BaseModel):
     """The whole table. A component without a row is not captured by schedules."""
 
@@ -74,6 +103,7 @@ class Plan(BaseModel):
     redis: Row | None = None
     storage: Row | None = None
     config: Row | None = None
+    drill: DrillRow = DrillRow()
 
     @model_validator(mode="after")
     def _captures_something(self) -> Self:
@@ -123,13 +153,16 @@ def load_plan(name: str, *, timezone: str | None = None) -> Plan:
         raise SettingsError(_explain(path, text, error)) from None
 
 
+_MODELS: dict[str, type[BaseModel]] = {"postgresql": PostgresqlRow, "drill": DrillRow}
+
+
 def _explain(path: Path, text: str, error: ValidationError) -> str:
     first = error.errors()[0]
     where = [str(part) for part in first["loc"]]
     wrong = first["msg"].replace("Value error, ", "it must be ")
     if first["type"] == "extra_forbidden":
-        row = PostgresqlRow if where[0] == "postgresql" else Row
-        model: type[BaseModel] = Plan if len(where) == 1 else row
+        model: type[BaseModel] = Plan if len(where) == 1 else _MODELS.get(where[0], Row)
+        model = Hours if len(where) > 2 else model
         wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
     elif first["type"] == "missing":
         wrong = "it is missing"

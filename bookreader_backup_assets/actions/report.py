@@ -74,11 +74,12 @@ def ages(catalog: Catalog, objectives: dict[str, timedelta], now: datetime) -> l
     report = []
     for asset, objective in objectives.items():
         newest = catalog.newest(asset, verified=True)
-        age = now - max(_moments(catalog, newest)) if newest else None
+        age = now - max(moments(catalog, newest)) if newest else None
         report.append(Age(asset, newest, age, objective))
     return report
 
 
-def _moments(catalog: Catalog, entry: Entry) -> list[datetime]:
+def moments(catalog: Catalog, entry: Entry) -> list[datetime]:
+    """Return the instants at which the source held what an entry has: captured, or found unchanged."""
     unchanged = [p.at for p in catalog.proofs(entry) if any(o.check == UNCHANGED for o in p.checks)]
     return [entry.captured_at, *unchanged]

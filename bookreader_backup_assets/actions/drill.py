@@ -1,0 +1,220 @@
+"""Drill: bring a set back into scratch servers and folders, compare it, time it, and file what was found.
+
+Production is never reached: a part is given an artifact and a scratch place, and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.drill_folder import drill_folder
+from bookreader_backup_assets.actions.drill_report import file_report
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.report import moments
+from bookreader_backup_assets.actions.restore_source import LATEST, choose
+from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
+from bookreader_backup_assets.actions.stored import StoredArtifact
+from bookreader_backup_assets.codecs.chain import Codecs
+from bookreader_backup_assets.components import drill as parts
+from bookreader_backup_assets.components import drill_files
+from bookreader_backup_assets.core.artifact import Entry, Proof
+from bookreader_backup_assets.core.check import Outcome, Verdict, failed, inconclusive
+from bookreader_backup_assets.core.drill import SCENARIOS, DrillReport, Objective, Part, judge
+from bookreader_backup_assets.core.errors import (
+    BackupError,
+    DamagedError,
+    KeyMissingError,
+    RefusedError,
+    SpaceError,
+)
+from bookreader_backup_assets.core.restore_plan import Room
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.vaults.base import Vault
+
+_ROOM = 1.1
+_BLOCK = 4096  # bytes that a path may take besides its content
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a drill takes place, and with what.
+
+    `folder` is where its scratch folder is made; `objectives` are by row of the guide's table. `vault` is
+    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `key` is that
+    key, where it is a passphrase.
+    """
+
+    folder: Path
+    objectives: Mapping[str, Objective]
+    vault: Vault
+    codecs: Codecs
+    source: str = "local"
+    key: Secret | None = field(default=None, repr=False)
+    key_name: str = "none"
+
+
+def drill(
+    installation: Installation, ground: Ground, scenario: str, from_set: str = LATEST
+) -> tuple[Entry, DrillReport]:
+    """Carry out a drill, and return its report, filed in the installation's own vault.
+
+    Whatever goes wrong with a part is in the report. Raises `RefusedError` for an unknown scenario, where
+    nothing was captured yet, or where there is no such set; and what is wrong with this machine.
+    """
+    if scenario not in SCENARIOS:
+        raise RefusedError(
+            f"there is no drill called {scenario!r}", hint=f"there are: {', '.join(SCENARIOS)}"
+        )
+    source = replace(installation, vault=ground.vault, codecs=ground.codecs)
+    catalog = Catalog(ground.vault)
+    planned = {asset.split("/")[0] for asset in installation.planned}
+    wanted = [
+        one
+        for one in SCENARIOS[scenario]
+        if one == scenario or ASSETS[one].split("/")[0] in planned
+    ]  # fmt: skip
+    set_id = _newest_good(catalog, [ASSETS[one] for one in wanted]) if from_set == LATEST else from_set
+    if not set_id or not catalog.entries(set_id=set_id):
+        sets = sorted({entry.set for entry in catalog.entries()})
+        raise RefusedError(
+            f"there is no set {set_id!r}" if set_id else "nothing was captured yet",
+            hint=f"there are: {', '.join(sets[-5:])}" if sets else "`bookreader-backup backup` captures",
+        )
+    began = installation.now()
+    with drill_folder(ground.folder) as folder:
+        made = tuple(
+            _Attempt(installation, source, ground, catalog, folder / one).make(one, set_id) for one in wanted
+        )
+    report = DrillReport(
+        installation=installation.id,
+        host=installation.host,
+        scenario=scenario,
+        set=set_id,
+        vault=ground.source,
+        key=ground.key_name,
+        began_at=began,
+        ended_at=installation.now(),
+        parts=made,
+        results=judge(scenario, made, ground.objectives, began),
+    )
+    return file_report(installation, report), report
+
+
+def _newest_good(catalog: Catalog, assets: list[str]) -> str:
+    """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
+    days = sorted({entry.set for entry in catalog.entries() if entry.regular}, reverse=True)
+    for day in days:
+        held = [catalog.of_day(asset, day) for asset in assets]
+        if all(entry and catalog.standing(entry).verdict is Verdict.PASSED for entry in held):
+            return day
+    return days[0] if days else ""
+
+
+@dataclass
+class _Attempt:
+    """One part of a drill under way. `place` is a folder of its own, made when it is needed."""
+
+    installation: Installation
+    source: Installation
+    ground: Ground
+    catalog: Catalog
+    place: Path
+    steps: parts.Steps = field(default_factory=parts.Steps)
+
+    def make(self, scenario: str, set_id: str) -> Part:
+        """Bring the part back, and say how it went, whatever happened."""
+        try:
+            entry = choose(self.catalog, ASSETS[scenario], set_id)
+        except BackupError as error:
+            return Part(scenario, "", None, outcomes=(failed("there", _said(error)),))
+        as_of = max(moments(self.catalog, entry))
+        with self.source.watch(f"restoring {entry.asset} into scratch", entry.size) as progress:
+            stored = StoredArtifact(self.source, entry, progress)
+            try:
+                outcome = self._bring_back(scenario, stored)
+                found = [outcome]
+            except (KeyMissingError, SpaceError) as error:  # that says nothing about the artifact
+                outcome = failed(parts.CAME_BACK, _said(error))
+                found = [inconclusive(parts.CAME_BACK, _said(error))]
+            except BackupError as error:
+                outcome = failed(parts.CAME_BACK, _said(error))
+                found = [outcome, *_damage(stored, error)]
+            finally:
+                shutil.rmtree(self.place, ignore_errors=True)
+        self._prove(entry, found)
+        moved = [step.bytes for step in self.steps.taken if step.bytes is not None]
+        return Part(
+            scenario=scenario,
+            artifact=entry.name,
+            as_of=as_of,
+            bytes=sum(moved),
+            steps=tuple(self.steps.taken),
+            outcomes=(outcome,),
+        )
+
+    def _bring_back(self, scenario: str, stored: StoredArtifact) -> Outcome:
+        match scenario:
+            case "postgresql":
+                return parts.database(stored, self.source.scratch, self.steps)
+            case "redis":
+                return parts.keys(stored, self.source.scratch, self.steps)
+            case "config":
+                return parts.configuration(stored, self.ground.key, self.steps)
+            case "storage":
+                self._make_place(stored.entry.fingerprint)
+                return drill_files.whole(stored, self.place, self.steps)
+            case _:
+                self._make_place({})
+                vault, name = self.ground.vault, stored.entry.name
+                return drill_files.sample(
+                    stored,
+                    lambda offset, length: vault.open(name, offset, length),
+                    self.place,
+                    self.steps,
+                    seed=int(self.installation.now().timestamp()),
+                )
+
+    def _make_place(self, fingerprint: Mapping[str, int]) -> None:
+        """Make the part's folder. Raises `SpaceError` where what it is to hold has no room."""
+        self.place.mkdir(mode=0o700)
+        paths = sum(fingerprint.get(kind, 0) for kind in ("files", "folders", "links"))
+        needed = int((fingerprint.get("bytes", 0) + paths * _BLOCK) * _ROOM)
+        room = Room(str(self.ground.folder), needed, shutil.disk_usage(self.place).free)
+        if not room.enough:
+            raise SpaceError(
+                f"a drill needs {room.needed} bytes in {room.where}, and {room.free} are free",
+                hint="free space there, or set BACKUP_SCRATCH to a folder on a larger disk",
+            )
+
+    def _prove(self, entry: Entry, found: list[Outcome]) -> None:
+        """Keep what was found beside the artifact, if it is in this installation's own vault."""
+        if self.ground.vault is not self.installation.vault:
+            return
+        seconds = sum(step.seconds for step in self.steps.taken)
+        self.installation.keep(
+            Proof(
+                installation=self.installation.id,
+                artifact=entry.name,
+                sha256=entry.sha256,
+                at=self.installation.now(),
+                checks=tuple(replace(outcome, seconds=round(seconds, 3)) for outcome in found),
+                host=self.installation.host,
+                seconds=round(seconds, 3),
+            )
+        )
+
+
+def _damage(stored: StoredArtifact, error: BackupError) -> Iterator[Outcome]:
+    """Yield that the stored bytes have changed, if that is what went wrong."""
+    if isinstance(error, DamagedError):
+        found = stored.measured().sha256
+        if found != stored.entry.sha256:
+            yield failed("sha256", "the stored bytes have changed since the capture", sha256=found)
+
+
+def _said(error: BackupError) -> str:
+    return "; ".join(part for part in (error.message, error.hint) if part)

@@ -15,19 +15,23 @@ from bookreader_backup_assets.runners.docker_exec import Exec
 
 __all__ = [
     "BACKEND",
+    "ONE_OFF",
     "POSTGRESQL",
+    "PROJECT",
     "REDIS",
+    "SERVICE",
     "STORAGE",
     "DockerRunner",
     "Engine",
     "Sought",
     "find_container",
     "images",
+    "name_of",
 ]
 
-_PROJECT = "com.docker.compose.project"
-_SERVICE = "com.docker.compose.service"
-_ONE_OFF = "com.docker.compose.oneoff"
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
 _NAMED = 12  # containers named in an error
 
 
@@ -68,7 +72,7 @@ def find_container(
     """
     with engine.guarded():
         listed = engine.api.containers(all=True)
-    there = {_name(container): container["Labels"] or {} for container in listed}
+    there = {name_of(container): container["Labels"] or {} for container in listed}
     if configured is not None:
         if configured in there:
             return configured
@@ -88,7 +92,7 @@ def find_container(
         )
     best = sorted(name for name, rank in ranked.items() if rank == min(ranked.values()))
     if len(best) > 1:
-        which = ", ".join(f"{name} (project {there[name].get(_PROJECT, 'none')})" for name in best)
+        which = ", ".join(f"{name} (project {there[name].get(PROJECT, 'none')})" for name in best)
         raise RefusedError(
             f"several containers could be meant: {which}",
             hint=f"say which with BACKUP_COMPOSE_PROJECT or {sought.setting}",
@@ -108,17 +112,17 @@ def images(engine: Engine, *, project: str | None = None) -> dict[str, dict[str,
         container
         for container in listed
         if any(
-            _rank(_name(container), container["Labels"] or {}, sought, project) is not None
+            _rank(name_of(container), container["Labels"] or {}, sought, project) is not None
             for sought in (POSTGRESQL, REDIS, STORAGE)
         )
     ]
-    projects = {(container["Labels"] or {}).get(_PROJECT) for container in known} - {None}
-    ours = [c for c in listed if (c["Labels"] or {}).get(_PROJECT) in projects or c in known]
+    projects = {(container["Labels"] or {}).get(PROJECT) for container in known} - {None}
+    ours = [c for c in listed if (c["Labels"] or {}).get(PROJECT) in projects or c in known]
     found = {}
-    for container in sorted(ours, key=_name):
+    for container in sorted(ours, key=name_of):
         labels = container["Labels"] or {}
-        if labels.get(_ONE_OFF) != "True":
-            found[labels.get(_SERVICE) or _name(container)] = _image(
+        if labels.get(ONE_OFF) != "True":
+            found[labels.get(SERVICE) or name_of(container)] = _image(
                 engine, container["Image"], container["ImageID"]
             )
     return found
@@ -198,17 +202,17 @@ class DockerRunner:
         return Exec(self.engine, name, argv, env={**self.env, **env}, stdin=fed)
 
 
-def _name(listed: Mapping[str, Any]) -> str:
-    """Its own name: the others are aliases that links have given it."""
+def name_of(listed: Mapping[str, Any]) -> str:
+    """Return a listed container's own name: its others are aliases that links have given it."""
     return str(min(listed["Names"], key=lambda name: name.count("/"))).lstrip("/")
 
 
 def _rank(name: str, labels: Mapping[str, str], sought: Sought, project: str | None) -> int | None:
     """How well a container fits, 0 best, or None."""
-    if labels.get(_ONE_OFF) == "True" or (project and labels.get(_PROJECT, project) != project):
+    if labels.get(ONE_OFF) == "True" or (project and labels.get(PROJECT, project) != project):
         return None
-    if labels.get(_SERVICE) in sought.services:
-        return sought.services.index(labels[_SERVICE])
+    if labels.get(SERVICE) in sought.services:
+        return sought.services.index(labels[SERVICE])
     return 0 if name in sought.names else None
 
 

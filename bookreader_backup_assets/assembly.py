@@ -5,11 +5,13 @@ The only place that chooses. No Dagster here, so that the command line works wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 
 from bookreader_backup_assets import reach
-from bookreader_backup_assets.actions.drill import Ground
+from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
 from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
@@ -22,7 +24,6 @@ from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlo
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.components.storage import StorageArchive
-from bookreader_backup_assets.core.drill import Objective
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
@@ -76,16 +77,23 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
 
 
 def drill_ground(
-    settings: Settings, installation: Installation, *, objectives: Mapping[str, Objective]
-) -> Ground:
-    """Return where drills of this installation take place, with its own vault and key."""
-    return Ground(
-        folder=settings.scratch,
-        objectives=objectives,
-        vault=installation.vault,
-        codecs=installation.codecs,
-        key=settings.key,
-        key_name="the passphrase of this installation" if settings.key else "none",
+    settings: Settings, installation: Installation, *, vault: Path | None = None, key_file: Path | None = None
+) -> AbstractContextManager[Ground]:
+    """Return where a drill takes place: over the installation's own vault, or a copy's in the folder `vault`.
+
+    A key in `key_file` is used instead of the usual one, and nothing else; see `ground`.
+    """
+    return ground(
+        Ground(
+            folder=settings.scratch,
+            objectives=load_plan(settings.plan, timezone=settings.timezone).drill.objectives,
+            vault=LocalVault(vault) if vault else installation.vault,
+            codecs=installation.codecs,
+            source=str(vault) if vault else "local",
+            key=settings.key,
+            key_name="the passphrase of this installation" if settings.key else "none",
+        ),
+        key_file,
     )
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import drill_folder
+from bookreader_backup_assets.actions.drill_ground import Ground
 from bookreader_backup_assets.actions.drill_report import file_report
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.report import moments
 from bookreader_backup_assets.actions.restore_source import LATEST, choose
 from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
 from bookreader_backup_assets.actions.stored import StoredArtifact
-from bookreader_backup_assets.codecs.chain import Codecs
 from bookreader_backup_assets.components import drill as parts
 from bookreader_backup_assets.components import drill_files
 from bookreader_backup_assets.core.artifact import Entry, Proof
 from bookreader_backup_assets.core.check import Outcome, Verdict, failed, inconclusive
-from bookreader_backup_assets.core.drill import SCENARIOS, DrillReport, Objective, Part, judge
+from bookreader_backup_assets.core.drill import SCENARIOS, DrillReport, Part, judge
 from bookreader_backup_assets.core.errors import (
     BackupError,
     DamagedError,
@@ -32,29 +32,9 @@ from bookreader_backup_assets.core.errors import (
     SpaceError,
 )
 from bookreader_backup_assets.core.restore_plan import Room
-from bookreader_backup_assets.core.secret import Secret
-from bookreader_backup_assets.vaults.base import Vault
 
 _ROOM = 1.1
 _BLOCK = 4096  # bytes that a path may take besides its content
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Where a drill takes place, and with what.
-
-    `folder` is where its scratch folder is made; `objectives` are by row of the guide's table. `vault` is
-    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `key` is that
-    key, where it is a passphrase.
-    """
-
-    folder: Path
-    objectives: Mapping[str, Objective]
-    vault: Vault
-    codecs: Codecs
-    source: str = "local"
-    key: Secret | None = field(default=None, repr=False)
-    key_name: str = "none"
 
 
 def drill(

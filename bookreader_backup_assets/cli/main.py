@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "listing",
     "verify": "verify",
     "restore": "restore",
+    "drill": "drill",
     "status": "status",
 }
 """Command to the module of this folder that has it, in the order of `--help`."""
@@ -54,6 +55,7 @@ def group() -> None:
     What is there:        bookreader-backup list
     Is it still good?     bookreader-backup verify
     Bring it back:        bookreader-backup restore
+    Would it come back?   bookreader-backup drill
     For cron and Nagios:  bookreader-backup status
 
     Settings come from BACKUP_… variables or a .env file in the current folder.

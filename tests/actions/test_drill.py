@@ -7,7 +7,6 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill import drill
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.assembly import drill_ground
-from bookreader_backup_assets.plan import load_plan
 
 
 @pytest.fixture
@@ -20,9 +19,10 @@ def captured(installation):
 
 
 @pytest.fixture
-def ground(settings, captured, tmp_path):
+def ground(settings, captured):
     """Where the drills take place."""
-    return drill_ground(settings, captured, objectives=load_plan("production").drill.objectives)
+    with drill_ground(settings, captured) as made:
+        yield made
 
 
 def test_system(captured, ground):

@@ -13,6 +13,7 @@ from isal import isal_zlib
 from bookreader_backup_assets.codecs import gzip, tar
 from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.runners.base import TreeItem
 from bookreader_backup_assets.runners.tree import as_text
 
 _LARGEST = 4 * gzip.MEMBER  # of a member, decompressed: none that we wrote reaches it
@@ -24,15 +25,22 @@ _HEADS = (
 )  # no CRC covers them: ours are fixed
 
 Thing = TypeVar("Thing")
+Write = Callable[[bytes | memoryview], object]
+"""Takes the next bytes of a file."""
 
 
-def read(chunks: Iterable[bytes]) -> Iterator[Row]:
+def _to_nobody(_item: TreeItem) -> Write | None:
+    return None
+
+
+def read(chunks: Iterable[bytes], sink: Callable[[TreeItem], Write | None] = _to_nobody) -> Iterator[Row]:
     """Yield every path of an archive as its index should have it, but with times in whole seconds.
 
-    All of it is read: every CRC, header and content. Raises `DamagedError` where it is not an archive
+    All of it is read: every CRC, header and content. Before a path's content is read, `sink` is told of
+    it, and returns who takes the content, if anybody. Raises `DamagedError` where it is not an archive
     that this program wrote, or is cut short, or goes on after its end.
     """
-    source = _Source(_ahead(_members(chunks)))
+    source = _Source(_ahead(_members(chunks)), sink)
     while (row := source.row()) is not None:
         yield row
     source.finish()
@@ -59,17 +67,74 @@ def read_one(open_range: Callable[[int, int], Iterable[bytes]], row: Row) -> Ite
         raise DamagedError(f"{as_text(row.path)!r} is not what was archived")
 
 
+def read_some(
+    open_range: Callable[[int, int], Iterable[bytes]], rows: Iterable[Row]
+) -> Iterator[tuple[Row, Iterator[bytes]]]:
+    """Yield some files, given in the archive's order, each with its content, reading only their members.
+
+    Members that lie together are read at once. A content is read before the next file is asked for, and
+    raises `DamagedError` unless it is what was archived.
+    """
+    for group in _together(rows):
+        start = group[0].offset
+        members = _members(open_range(start, max(row.offset + row.length for row in group) - start))
+        member = next(members, None)
+        for row in group:
+            while member is not None and start + member.begin < row.offset:
+                member = next(members, None)
+            taken = _Taken(row, member, members)
+            yield row, taken.content()
+            member = taken.member
+
+
+def _together(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    group: list[Row] = []
+    end = 0
+    for row in rows:
+        if group and row.offset > end:
+            yield group
+            group = []
+        group.append(row)
+        end = max(end, row.offset + row.length) if len(group) > 1 else row.offset + row.length
+    if group:
+        yield group
+
+
 class _Member(NamedTuple):
     begin: int
     end: int
     plain: bytes
 
 
+class _Taken:
+    """The content of one row, from `member` on; `member` is then the one that its end lies in."""
+
+    def __init__(self, row: Row, member: _Member | None, members: Iterator[_Member]) -> None:
+        self.row = row
+        self.member = member
+        self._members = members
+
+    def content(self) -> Iterator[bytes]:
+        at, left = self.row.inside, self.row.size
+        digest = hashlib.sha256()
+        while left and self.member is not None:
+            piece = self.member.plain[at : at + left]
+            digest.update(piece)
+            left -= len(piece)
+            if piece:
+                yield piece
+            if left:
+                self.member, at = next(self._members, None), 0
+        if left or digest.hexdigest() != self.row.sha256:
+            raise DamagedError(f"{as_text(self.row.path)!r} is not what was archived")
+
+
 class _Source:
     """The tar inside the members, and where in them it stands."""
 
-    def __init__(self, members: Iterator[_Member]) -> None:
+    def __init__(self, members: Iterator[_Member], sink: Callable[[TreeItem], Write | None]) -> None:
         self._members = members
+        self._sink = sink
         self._member = _Member(0, 0, b"")
         self._at = 0
 
@@ -92,7 +157,7 @@ class _Source:
             inside=inside,
             offset=begin,
             size=item.size,
-            sha256=self._content(item.size) if item.kind == "file" else "",
+            sha256=self._content(item.size, self._sink(item)) if item.kind == "file" else "",
             length=self._member.end - begin,
             target=item.target,
         )
@@ -101,13 +166,15 @@ class _Source:
         if self._at != len(self._member.plain) or next(self._members, None) is not None:
             raise DamagedError("the archive goes on after its end")
 
-    def _content(self, size: int) -> str:
+    def _content(self, size: int, write: Write | None) -> str:
         digest = hashlib.sha256()
         left = size
         while left:
             self._move_on()
             piece = memoryview(self._member.plain)[self._at : self._at + left]
             digest.update(piece)
+            if write is not None:
+                write(piece)
             self._at += len(piece)
             left -= len(piece)
         padding = tar.padding(size)

@@ -32,7 +32,7 @@ _LIMITS = (
     "idle_session_timeout",  # version 14
     "transaction_timeout",  # version 17
 )
-_PINNED = (  # what the text of a value depends on: the same row must give the same text on every server
+PINNED = (  # what the text of a value depends on: the same row must give the same text on every server
     "SET extra_float_digits = 3; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD';"
     " SET IntervalStyle = iso_8601; SET bytea_output = hex; SET lc_monetary = 'C'; SET search_path = '';"
     " SET row_security = off;"
@@ -136,7 +136,7 @@ def connect(runner: Runner, env: Mapping[str, str], database: str) -> Iterator[P
     mine = {**client_env(env, database), "PGCLIENTENCODING": "UTF8"}
     with runner.session(PSQL, env=mine) as session:
         psql = Psql(session)
-        psql.tell(f"{_PINNED} SET lock_timeout = '{LOCK_WAIT}s';")
+        psql.tell(f"{PINNED} SET lock_timeout = '{LOCK_WAIT}s';")
         psql.ask(
             "SELECT to_jsonb(count(pg_catalog.set_config(name, '0', false)))"
             f" FROM pg_catalog.pg_settings WHERE name IN ({', '.join(map(literal, _LIMITS))})"

@@ -11,6 +11,13 @@ import dagster as dg
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.core.errors import BackupError, SettingsError
+from bookreader_backup_assets.defs.assurance import (
+    assurance,
+    drill_job,
+    drill_schedule,
+    monthly,
+    report_drills,
+)
 from bookreader_backup_assets.defs.backup_set import backup_set
 from bookreader_backup_assets.defs.config import config
 from bookreader_backup_assets.defs.jobs import jobs
@@ -57,19 +64,26 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         *config(installation, days),
         *backup_set(installation, days),
     ]
+    months = monthly(first_day, installation)
+    drills = assurance(installation, months, plan, settings)
+    drilling = drill_job(months)
     return dg.Definitions(
         assets=[
-            part.map_asset_specs(partial(described, plan=plan, settings=settings))
-            for part in parts
-            if not isinstance(part, dg.AssetChecksDefinition)
+            *(
+                part.map_asset_specs(partial(described, plan=plan, settings=settings))
+                for part in parts
+                if not isinstance(part, dg.AssetChecksDefinition)
+            ),
+            drills[0],
         ],
-        asset_checks=[part for part in parts if isinstance(part, dg.AssetChecksDefinition)],
-        jobs=[*made.values(), *restore_jobs()],
-        schedules=schedules(installation, plan, made),
+        asset_checks=[*(part for part in parts if isinstance(part, dg.AssetChecksDefinition)), drills[1]],
+        jobs=[*made.values(), *restore_jobs(), drilling],
+        schedules=[*schedules(installation, plan, made), drill_schedule(installation, plan, drilling)],
         sensors=[
             missed_captures(installation, plan, made),
             seal_after(installation, plan, made),
             reconcile(installation, days),
+            report_drills(installation),
         ],
         resources=resources(installation),
         executor=dg.in_process_executor,

@@ -48,7 +48,7 @@ def report_unknown(
         metadata = entry_metadata(entry, new=entry.set == day)
         instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=day, metadata=metadata))
         for outcome in latest_outcomes(catalog, entry).values():
-            instance.report_runless_asset_event(_evaluation(key, day, entry, outcome))
+            instance.report_runless_asset_event(evaluation(key, day, entry, outcome))
         reported.append(entry.name)
     return reported
 
@@ -69,7 +69,7 @@ def unknown(
         for entry in held:
             settled = installation.now() - entry.captured_at > SETTLED
             unfinished = busy or catalog.standing(entry).verdict is None
-            if (settled or not unfinished) and not _known(instance, day, entry):
+            if (settled or not unfinished) and not known(instance, day, entry):
                 yield day, entry
 
 
@@ -83,7 +83,8 @@ def _assets(installation: Installation) -> tuple[str, ...]:
     return (*installation.components, MANIFEST)
 
 
-def _known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
+def known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
+    """Whether a materialization of that partition names the artifact."""
     key = dg.AssetKey([entry.component, entry.artifact])
     filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
     for record in instance.fetch_materializations(filters, limit=50).records:
@@ -94,7 +95,8 @@ def _known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
     return False
 
 
-def _evaluation(key: dg.AssetKey, day: str, entry: Entry, outcome: Outcome) -> dg.AssetCheckEvaluation:
+def evaluation(key: dg.AssetKey, day: str, entry: Entry, outcome: Outcome) -> dg.AssetCheckEvaluation:
+    """Return an outcome as Dagster is told of it."""
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=outcome.check,

@@ -97,7 +97,7 @@ def _checkable(context: dg.AssetCheckExecutionContext, catalog: Catalog, asset: 
 def check_specs(
     asset: str,
     component: Component,
-    daily: dg.DailyPartitionsDefinition,
+    daily: dg.TimeWindowPartitionsDefinition,
     *,
     names: Iterable[str] | None = None,
     after: Iterable[str] = (),

@@ -21,6 +21,7 @@ NOWHERE = {
     "BACKUP_VAULT": "/nowhere/vault",
 }
 ASSETS = [
+    "assurance/restore_drill",
     "backup_set/manifest",
     "config/archive",
     "postgresql/dump",
@@ -36,6 +37,7 @@ def built(**environ: str) -> dg.Definitions:
 
 
 DUE = {
+    "assurance": "04:00 UTC, day 1 of the month",
     "postgresql": "02:00 UTC",
     "redis": "02:30 UTC",
     "storage": "03:00 UTC",
@@ -85,11 +87,11 @@ def validate(arguments, folder, environ):
 
 
 def test_assets_are_grouped_by_component(graph):
-    """There is one group for each component, with the component's name, and one for the set."""
+    """There is one group for each component, with the component's name, one for the set, one for drills."""
     found = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert sorted(found) == ASSETS
     assert all(asset.split("/")[0] == group for asset, group in found.items())
-    assert set(found.values()) == {*COMPONENTS, "backup_set"}
+    assert set(found.values()) == {*COMPONENTS, "backup_set", "assurance"}
 
 
 @pytest.mark.parametrize("asset", ASSETS)
@@ -107,7 +109,8 @@ def test_assets_explain_themselves(graph, asset):
 def test_graph_reads_from_components_to_manifest(graph):
     """The manifest depends on everything that is planned, and nothing depends on it."""
     manifest = graph.get(dg.AssetKey(["backup_set", "manifest"]))
-    assert {key.to_user_string() for key in manifest.parent_keys} == set(ASSETS) - {"backup_set/manifest"}
+    planned = {key.to_user_string() for key in manifest.parent_keys}
+    assert planned == set(ASSETS) - {"backup_set/manifest", "assurance/restore_drill"}
     assert not manifest.child_keys
 
 

@@ -7,10 +7,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bookreader_backup_assets.actions.examine import Finding
 from bookreader_backup_assets.core.errors import SpaceError
 
 PREFIX = "bookreader-drill-"
@@ -44,6 +45,14 @@ def strays(parent: Path) -> list[Path]:
                     os.close(held)
                     found.append(folder)
     return found
+
+
+def stray_findings(parents: Iterable[Path]) -> Iterator[Finding]:
+    """Yield a finding for what killed drills left in folders, some of it perhaps in clear, if anything."""
+    found = [str(folder) for parent in dict.fromkeys(parents) for folder in strays(parent)]
+    if found:
+        seen = f"a drill was killed, and left {', '.join(found)}"
+        yield Finding("drill", good=False, seen=seen, hint="`bookreader-backup drill` removes it, or rm -r")
 
 
 def _make(parent: Path) -> tuple[Path, int]:

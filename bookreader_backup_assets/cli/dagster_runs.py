@@ -73,6 +73,22 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
     return all(fine)
 
 
+def drill_with_dagster(installation: Installation) -> bool:
+    """Run this month's drill, and say whether it was filed. What it found is in its report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        from dagster import DagsterInstance
+
+        from bookreader_backup_assets.definitions import define
+        from bookreader_backup_assets.defs.assurance import JOB
+
+        definitions = define(installation, load_settings())
+        os.environ["DAGSTER_HOME"] = str(dagster_home())
+        with DagsterInstance.get() as instance:
+            result = _run(definitions, JOB, installation.today()[:7], instance)
+    return any(event.is_step_materialization for event in result.all_events)
+
+
 def _run(
     definitions: dg.Definitions, job: str, day: str, instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:

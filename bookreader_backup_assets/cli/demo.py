@@ -17,9 +17,11 @@ from pathlib import Path
 
 import click
 
+from bookreader_backup_assets.actions.drill_report import read_report, reports_of
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.cli.backup import choose, print_day
+from bookreader_backup_assets.cli.drill import print_drill
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.settings import load_settings
 
@@ -39,11 +41,11 @@ _DOWN = 15.0
 )
 @output.json_option
 def command(no_ui: bool, folder: Path, as_json: bool) -> None:
-    """Start an embedded BookReader, back it up, verify it, and serve the Dagster UI until Ctrl-C.
+    """Start an embedded BookReader, back it up, verify it, drill a restore, and serve the UI until Ctrl-C.
 
     Real PostgreSQL and Redis servers, from this machine or from wheels, with real books, images and
     configuration. Everything that was started is stopped at the end. Exit status 0 only if all of it
-    was verified.
+    was verified, and came back.
     """
     from bookreader_backup_assets.demo.bookreader import bookreader
 
@@ -58,6 +60,10 @@ def command(no_ui: bool, folder: Path, as_json: bool) -> None:
             click.echo(f"it runs, after {output.span(time.monotonic() - started)}; capturing it …", err=True)
             good = _capture(as_json=as_json)
             said = "everything is verified" if good else "NOT everything is verified"
+            click.echo("a restore drill, into scratch servers …", err=True)
+            drilled = _drill(as_json=as_json)
+            said += ", and comes back" if drilled else ", and does NOT come back as it should"
+            good = good and drilled
             took = output.span(time.monotonic() - started)
             click.echo(f"\n{said}, after {took}; the vault is {system.environ['BACKUP_VAULT']}", err=True)
             if not no_ui:
@@ -74,6 +80,21 @@ def _capture(*, as_json: bool) -> bool:
     components = choose(installation, ())
     fine = with_dagster(installation, components)
     return print_day(installation, components, as_json=as_json) and fine
+
+
+def _drill(*, as_json: bool) -> bool:
+    """Run this month's drill, and print its times; with `as_json` the day is the one document."""
+    from bookreader_backup_assets.cli.dagster_runs import drill_with_dagster
+
+    installation = replace(assemble(load_settings(env_file=Path(os.devnull))), watch=output.watch)
+    filed = drill_with_dagster(installation)
+    reports = reports_of(installation, installation.today()[:7])
+    if not filed or not reports:
+        return False
+    report = read_report(installation, reports[-1])
+    if as_json:
+        return report.good
+    return print_drill(reports[-1], report, as_json=False)
 
 
 def _serve(folder: Path) -> None:

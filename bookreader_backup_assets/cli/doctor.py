@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import chain
 
 import click
 
+from bookreader_backup_assets.actions.drill_folder import stray_findings
+from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import examine
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
@@ -29,7 +32,7 @@ def command(as_json: bool) -> None:
         asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in installation.planned
     }
     findings = []
-    for finding in examine(installation, objectives):
+    for finding in chain(examine(installation, objectives), stray_findings([settings.scratch, SHORT])):
         findings.append(finding)
         if not as_json:
             mark = click.style("ok     ", fg="green") if finding.good else click.style("problem", fg="red")

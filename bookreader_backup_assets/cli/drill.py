@@ -73,10 +73,10 @@ def print_drill(entry: Entry, report: DrillReport, *, as_json: bool) -> bool:
     if as_json:
         document = {"report": entry.name, **asdict(report), "checks": [asdict(check) for check in checks]}
         output.say_json(document)
-        return all(check.passed for check in checks)
+        return report.good
     output.say(f"\nrestore drill {report.scenario}, of the set {report.set}\n")
     rows = [
-        [part.scenario, step.step, output.span(step.seconds), output.size(step.bytes)]
+        [part.scenario, step.step, _took(step.seconds), output.size(step.bytes)]
         for part in report.parts
         for step in part.steps
     ]
@@ -87,7 +87,7 @@ def print_drill(entry: Entry, report: DrillReport, *, as_json: bool) -> bool:
         [
             [
                 one.scenario,
-                output.span(one.seconds),
+                _took(one.seconds),
                 output.span(one.rto),
                 output.span(one.age),
                 output.span(one.rpo),
@@ -101,7 +101,11 @@ def print_drill(entry: Entry, report: DrillReport, *, as_json: bool) -> bool:
     for check in checks:
         output.say(f"{check.check}: {check.verdict}: {output.printable(check.message)}")
     output.say(f"\nthe report is {entry.name}")
-    return all(check.passed for check in checks)
+    return report.good
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 10 else output.span(seconds)
 
 
 def _folder(vault: str) -> Path | None:

@@ -8,10 +8,12 @@ from dataclasses import asdict, replace
 import click
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.drill_report import DrillComponent
 from bookreader_backup_assets.actions.seal import ManifestComponent
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.settings import load_settings
 
@@ -44,9 +46,8 @@ def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
         raise RefusedError(f"there is no set {chosen!r}", hint=f"there are: {', '.join(sets[-5:])}")
     rows, documents = [], []
     for entry in held + still:
-        component = (
-            ManifestComponent() if entry.component == manifests else installation.component(entry.asset)
-        )
+        made: dict[str, Component] = {manifests: ManifestComponent(), "assurance": DrillComponent()}
+        component = made.get(entry.component) or installation.component(entry.asset)
         proof = verify(installation, component, entry)
         documents.append({"artifact": entry.name, "checks": [asdict(outcome) for outcome in proof.checks]})
         rows += [

@@ -129,6 +129,11 @@ class DrillReport:
         ages = [result.age for result in self.results if result.age is not None]
         return max(ages) if ages else None
 
+    @property
+    def good(self) -> bool:
+        """Whether it came back equal, in time and young enough."""
+        return all(self.check(name).passed for name in CHECKS)
+
     def check(self, name: str) -> Outcome:
         """Make one of `CHECKS`."""
         return {"compared": self._compared, "within_rto": self._rto, "within_rpo": self._rpo}[name]()

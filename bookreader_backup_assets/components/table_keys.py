@@ -88,7 +88,7 @@ class Key:
             f"WITH bad AS MATERIALIZED (SELECT left({shown}::text, 100) AS key FROM {refers} AS f"
             f" WHERE {missing}) SELECT jsonb_build_array((SELECT count(*) FROM bad),"
             " coalesce((SELECT jsonb_agg(key ORDER BY key)"
-            f" FROM (SELECT DISTINCT key FROM bad ORDER BY key LIMIT {EXAMPLES}) AS shown), '[]'))"
+            f" FROM (SELECT DISTINCT key FROM bad ORDER BY key LIMIT {EXAMPLES + 1}) AS shown), '[]'))"
         )
 
 
@@ -124,11 +124,11 @@ def require_met(psql: Psql, keys: Iterable[Key], added: Collection[tuple[Table, 
             )
         count, examples = psql.ask(key.violations, within=COUNTED)
         if count:
-            more = ", …" if count > len(examples) else ""
+            more = ", …" if len(examples) > EXAMPLES else ""
             own = ", ".join(column for column, *_ in key.columns)
             bad.append(
                 f"{key}: {count} row{'s' if count > 1 else ''} whose {own} is not in {key.referred}"
-                f" ({', '.join(examples)}{more})"
+                f" ({', '.join(examples[:EXAMPLES])}{more})"
             )
     if bad:
         raise RefusedError(

@@ -78,7 +78,7 @@ def rows_of(runner: Runner, env: Mapping[str, str], database: str, query: str) -
 
 
 def copy_rows(rows: Iterator[bytes], live: Psql, target: str) -> None:
-    """Stream rows into `target`, as `schema.table (columns)`. Raises `CommandError`, or what `rows` raises."""
+    """Stream rows into `target`, as `schema.table (columns)`. Raises `CommandError`, or what that raises."""
     live.tell(f"COPY {target} FROM STDIN;")
     for chunk in rows:
         live.session.send(chunk)

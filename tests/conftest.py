@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.installation",
     "tests.fixtures.living",
+    "tests.fixtures.compose",
 ]
 
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:

@@ -76,7 +76,7 @@ class DockerServices:
                 grace = self.engine.api.inspect_container(name)["Config"].get("StopTimeout") or self.grace
                 self.engine.api.stop(name, timeout=grace)
             deadline = time.monotonic() + _SLACK
-            while (state := self._look(name)["State"])["Running"] or state["Restarting"]:
+            while (state := _look(self.engine, name)["State"])["Running"] or state["Restarting"]:
                 if time.monotonic() > deadline:
                     raise SourceError(
                         f"container {name} does not stop, not even when it is killed",
@@ -97,29 +97,7 @@ class DockerServices:
             raise SourceError(
                 f"container {name} cannot be started: {error.message}", hint=f"docker start {name}"
             ) from None
-        deadline = time.monotonic() + self.within
-        began, since = None, time.monotonic()
-        while True:
-            found = self._look(name)
-            state = found["State"]
-            if state["StartedAt"] != began:
-                began, since = state["StartedAt"], time.monotonic()
-            health = (state.get("Health") or {}).get("Status", "none")
-            up = state["Running"] and not state["Restarting"]
-            if up and (
-                health == "healthy" or (health == "none" and time.monotonic() - since >= self.settled)
-            ):
-                return
-            if up and health == "unhealthy" and state["Health"]["FailingStreak"]:
-                raise self._failure(name, f"is unhealthy{_probe(state)}")
-            if found["RestartCount"] >= _RESTARTS:
-                raise self._failure(name, f"ends and is restarted again and again{_status(state)}")
-            if not state["Running"] and not state["Restarting"]:
-                raise self._failure(name, f"has ended{_status(state)}")
-            if time.monotonic() > deadline:
-                said = f"is still {health if up else state['Status']}{_probe(state)}"
-                raise self._failure(name, f"{said} after {self.within:.0f} s")
-            time.sleep(_POLL)
+        wait_until_up(self.engine, name, self.within, settled=self.settled)
 
     def _rank(self, name: str, labels: Mapping[str, str]) -> int | None:
         if labels.get(ONE_OFF) == "True":
@@ -135,18 +113,49 @@ class DockerServices:
                 return rank
         return None
 
-    def _look(self, name: str) -> dict[str, Any]:
-        with self.engine.guarded():
-            found: dict[str, Any] = self.engine.api.inspect_container(name)
-            return found
 
-    def _failure(self, name: str, what: str) -> SourceError:
-        log = b""
-        with suppress(BackupError), self.engine.guarded():  # some log drivers cannot be read
-            log = self.engine.api.logs(name, tail=_SAID)
-        lines = [line.strip() for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
-        said = f"; its log ends with: {' / '.join(lines)[-1000:]}" if lines else ""
-        return SourceError(f"container {name} {what}{said}", hint=f"docker logs {name}")
+def wait_until_up(engine: Engine, name: str, within: float, *, settled: float = SETTLED) -> None:
+    """Return when a container that was started runs and, where it says so itself, is healthy.
+
+    One without a healthcheck has to run for `settled` seconds. Raises `SourceError` with the end of its
+    log if it ends, restarts in a loop, is unhealthy, or is not there within `within` seconds.
+    """
+    deadline = time.monotonic() + within
+    began, since = None, time.monotonic()
+    while True:
+        found = _look(engine, name)
+        state = found["State"]
+        if state["StartedAt"] != began:
+            began, since = state["StartedAt"], time.monotonic()
+        health = (state.get("Health") or {}).get("Status", "none")
+        up = state["Running"] and not state["Restarting"]
+        if up and (health == "healthy" or (health == "none" and time.monotonic() - since >= settled)):
+            return
+        if up and health == "unhealthy" and state["Health"]["FailingStreak"]:
+            raise _failure(engine, name, f"is unhealthy{_probe(state)}")
+        if found["RestartCount"] >= _RESTARTS:
+            raise _failure(engine, name, f"ends and is restarted again and again{_status(state)}")
+        if not state["Running"] and not state["Restarting"]:
+            raise _failure(engine, name, f"has ended{_status(state)}")
+        if time.monotonic() > deadline:
+            said = f"is still {health if up else state['Status']}{_probe(state)}"
+            raise _failure(engine, name, f"{said} after {within:.0f} s")
+        time.sleep(_POLL)
+
+
+def _look(engine: Engine, name: str) -> dict[str, Any]:
+    with engine.guarded():
+        found: dict[str, Any] = engine.api.inspect_container(name)
+        return found
+
+
+def _failure(engine: Engine, name: str, what: str) -> SourceError:
+    log = b""
+    with suppress(BackupError), engine.guarded():  # some log drivers cannot be read
+        log = engine.api.logs(name, tail=_SAID)
+    lines = [line.strip() for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
+    said = f"; its log ends with: {' / '.join(lines)[-1000:]}" if lines else ""
+    return SourceError(f"container {name} {what}{said}", hint=f"docker logs {name}")
 
 
 def _probe(state: Mapping[str, Any]) -> str:

@@ -35,6 +35,10 @@ class StoredArtifact:
         self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
         return self.installation.codecs.decode(self.entry.codecs, self.meter)
 
+    def open_range(self, offset: int, length: int) -> Iterator[bytes]:
+        """See `Stored.open_range`."""
+        return self.installation.vault.open(self.entry.name, offset, length)
+
     def companion(self, role: str) -> Iterator[bytes]:
         """See `Stored.companion`."""
         companion = self.entry.companion(role)

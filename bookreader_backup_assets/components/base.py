@@ -63,6 +63,10 @@ class Stored(Protocol):
         """Yield its bytes with the entry's codecs undone. Raises `DamagedError`, `KeyMissingError`."""
         ...
 
+    def open_range(self, offset: int, length: int) -> Iterator[bytes]:
+        """Yield `length` of its stored bytes from `offset` on, undecoded, for codecs that can seek."""
+        ...
+
     def companion(self, role: str) -> Iterator[bytes]:
         """Yield the bytes of a companion, compared with its recorded hash at the end (`DamagedError`)."""
         ...

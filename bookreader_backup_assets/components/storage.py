@@ -14,12 +14,13 @@ from bookreader_backup_assets.codecs.archive import SUFFIX, Archiver, Totals
 from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.codecs.tar import SECOND
 from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
+from bookreader_backup_assets.components.staging import is_ours
 from bookreader_backup_assets.core import fingerprint
 from bookreader_backup_assets.core.artifact import Entry, Problem
 from bookreader_backup_assets.core.check import Outcome, failed, inconclusive, passed
 from bookreader_backup_assets.core.errors import DamagedError
-from bookreader_backup_assets.runners.base import Runner
-from bookreader_backup_assets.runners.tree import LEFT_OUT, UNREADABLE, as_text
+from bookreader_backup_assets.runners.base import Runner, Tree, TreeItem
+from bookreader_backup_assets.runners.tree import LEFT_OUT, UNREADABLE, as_path, as_text
 
 INDEX = "index"
 """The role of the index among an artifact's companions."""
@@ -58,7 +59,7 @@ class StorageArchive:
     def capture(self) -> Iterator[Capture]:
         """See `Component.capture`. The index can be read after the context is left, once."""
         captured_at = datetime.now(UTC)
-        tree = self.runner.read_tree(self.path)
+        tree = _without_ours(self.runner.read_tree(self.path))
         archiver = Archiver(tree)
 
         def facts() -> Facts:
@@ -88,6 +89,28 @@ class StorageArchive:
             yield from (outcome for outcome in outcomes if outcome.check in names)
         if "complete" in names:
             yield _complete(stored.entry.problems, stored.entry.fingerprint["files"])
+
+
+def _without_ours(tree: Tree) -> Tree:
+    """Leave out what a restore keeps for its undo, at the top of the folder.
+
+    A file that shares its content with one there, and comes later, stands for it.
+    """
+    firsts: dict[bytes, bytes] = {}
+
+    def items() -> Iterator[TreeItem]:
+        for item in tree.items:
+            if is_ours(item.path):
+                continue
+            if item.kind == "hardlink" and is_ours(item.target):
+                first = firsts.setdefault(item.target, item.path)
+                own = first == item.path
+                yield replace(item, kind="file" if own else "hardlink", target=b"" if own else first)
+            else:
+                yield item
+        tree.problems[:] = [p for p in tree.problems if not is_ours(as_path(p.where))]
+
+    return Tree(items(), tree.problems)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from bookreader_backup_assets.core.artifact import Problem
@@ -114,6 +115,13 @@ class Runner(Protocol):
 
         Raises `SourceAbsentError` if it is not there. What vanishes or cannot be read on the way is
         named in `problems`.
+        """
+        ...
+
+    def local_folder(self, path: str) -> Path | None:
+        """Return the folder of this machine that the service sees at `path`, whether it is there or not.
+
+        None if this machine cannot see it, or cannot tell.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
@@ -175,6 +176,10 @@ class DockerRunner:
     def read_tree(self, path: str) -> Tree:
         """See `Runner.read_tree`; the container may be stopped, or never have been started."""
         return docker_tree.read_tree(self.engine, self.inspect(), path)
+
+    def local_folder(self, path: str) -> Path | None:
+        """See `Runner.local_folder`; the container may be stopped."""
+        return docker_tree.local_folder(self.engine, self.inspect(), path)
 
     def describe(self) -> dict[str, str]:
         """See `Runner.describe`: `runner`, `container`, `image`, `image_id`, `image_digest` if any."""

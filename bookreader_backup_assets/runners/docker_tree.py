@@ -13,11 +13,11 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
@@ -66,6 +66,29 @@ def read_tree(engine: Engine, container: Mapping[str, Any], path: str) -> Tree:
     unseen = [place for place, source in mounts.items() if source is None and at in place.parents]
     read.problems.extend(Problem(IN_MEMORY, str(place.relative_to(at))) for place in unseen)
     return read
+
+
+def local_folder(engine: Engine, container: Mapping[str, Any], path: str) -> Path | None:
+    """Return the folder of this machine that a container has at `path`; see `Runner.local_folder`.
+
+    One that has been deleted is told by its mount alone, if what it lay in is here: look again when it
+    is there.
+    """
+    if not engine.is_local:
+        return None
+    name, at = container["Name"].lstrip("/"), PurePosixPath(path)
+    mounts = _mounts(container)
+    found: dict[str, Any] | None = None
+    with suppress(SourceError):
+        found = _stat(engine, name, at)
+        if found["linkTarget"]:
+            at = PurePosixPath(found["linkTarget"])
+            found = _stat(engine, name, at)
+    host = _host_path(mounts, at)
+    if host is None:
+        return None
+    gone = not os.path.lexists(host) and os.path.isdir(os.path.dirname(host))  # a running container holds on
+    return Path(host) if gone or (found is not None and _is_the_same(host, found)) else None
 
 
 def _stat(engine: Engine, name: str, path: PurePosixPath) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class LocalRunner:
         """See `Runner.read_tree`."""
         return tree.read_tree(path)
 
+    def local_folder(self, path: str) -> Path | None:
+        """See `Runner.local_folder`."""
+        return Path(path)
+
     def describe(self) -> dict[str, str]:
         """See `Runner.describe`."""
         return {"runner": "local"}

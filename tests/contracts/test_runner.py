@@ -286,6 +286,13 @@ def test_a_missing_folder_is_named(place):
         place.runner.read_tree(f"{place.inside}/no-such-folder")
 
 
+def test_the_folder_of_this_machine_is_told(place, shared):
+    """What the service sees at a path, and where this machine has it, are one; also one that is missing."""
+    (shared / "here").mkdir(exist_ok=True)
+    assert place.runner.local_folder(f"{place.inside}/here") == shared / "here"
+    assert place.runner.local_folder(f"{place.inside}/gone") == shared / "gone"
+
+
 def test_describes_itself(place):
     """Everything in the description is text, and it names the runner."""
     described = place.runner.describe()

@@ -201,3 +201,19 @@ def test_a_link_on_the_way_is_not_followed_on_the_host(tmp_path):
     assert docker_tree._host_path(mounts, PurePosixPath("/app/real")) == str(tmp_path / "real")
     assert docker_tree._host_path(mounts, PurePosixPath("/app")) is not None
     assert docker_tree._host_path(mounts, PurePosixPath("/elsewhere")) is None
+
+
+def test_a_folder_that_only_the_container_has_is_not_told(
+    engine, start_container, folder, tmp_path, monkeypatch
+):
+    """Not a path of the image, nor one through a link, nor any of an engine that is elsewhere."""
+    name = start_container("storage", "bookreader-test-told", binds=[f"{folder}:{STORAGE_PATH}"])
+    runner = runner_of(engine, name)
+    (folder / "way").symlink_to("/etc")
+    assert runner.local_folder(STORAGE_PATH) == folder
+    assert runner.local_folder("/etc") is None
+    assert runner.local_folder(f"{STORAGE_PATH}/way") is None
+    os.rename(folder, tmp_path / "moved")
+    assert runner.local_folder(STORAGE_PATH) == folder  # where it has to come back
+    monkeypatch.setattr(Engine, "is_local", False)
+    assert runner.local_folder(STORAGE_PATH) is None

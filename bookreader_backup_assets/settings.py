@@ -90,6 +90,25 @@ class Settings(BaseModel):
         ("docker-compose.yml", ".env", "nginx"),
         description="Files and folders of the configuration, relative to that folder, separated by commas",
     )
+    services: Listed = Field(
+        ("backend", "celery-worker", "celery-beat"),
+        description="Services that use the data: stopped while a restore replaces it. Compose services, or "
+        "names of containers, in the order in which they start (runner `docker`)",
+    )
+    compose_files: Listed = Field(
+        (),
+        description="Compose files in that folder, such as `docker-compose.prod.yml`, if not the usual one",
+    )
+    health_urls: Listed = Field(
+        ("http://127.0.0.1:8000/api/v1/health", "http://127.0.0.1:8000/api/v1/books"),
+        description="Asked after a system restore: each has to answer 2xx, without a login. "
+        "A comma alone is for none",
+    )
+    file_columns: Listed = Field(
+        ("books.file_path", "books.cover_image", "generated_images.local_path"),
+        description="Columns that hold paths of storage, as `table.column`, or `table.column=folder` where "
+        "they are relative to a folder in it: after a restore the files are looked for",
+    )
     scratch: Path = Field(
         Path(tempfile.gettempdir()), description="Folder for the scratch servers that restores are tried on"
     )
@@ -133,7 +152,7 @@ def table() -> str:
 
 def _default(variable: str) -> str:
     default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
-    if default is None:
+    if default is None or default == ():
         return ""
     if variable == f"{PREFIX}SCRATCH":
         return "`TMPDIR`, or `/tmp`"

@@ -26,9 +26,9 @@ from bookreader_backup_assets.runners.base import Runner
 _EXPANDS = 4  # tables over their part of the compressed dump
 _EMPTY = 10_000_000  # bytes of a database with nothing in it
 _RATE = 10e6  # bytes of dump per second: a guess, until a drill has measured it
+_SUPERUSER = "SELECT to_jsonb(rolsuper) FROM pg_catalog.pg_roles WHERE rolname = current_user"
 _LOOK = """
 SELECT jsonb_build_object(
-  'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   'data', current_setting('data_directory', true),
   'bytes', (SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::bigint
             FROM unnest({tables}) AS name))
@@ -62,14 +62,14 @@ class TableRestoration:
         with connect(self.runner, self.env, self.database) as psql:
             require_not_newer(self.stored.entry, versions(psql, self.runner, "pg_restore"))
             choice = choose(psql, outline, self.stored.entry, self.options)
-            look = psql.ask(_LOOK.format(tables=names((*choice.tables, *choice.emptied))))
-            if not look["superuser"]:
+            if not psql.ask(_SUPERUSER):
                 raise RefusedError(
                     f"{self.env.get('PGUSER', 'this user')} is no superuser, and only one can keep triggers"
                     " from firing while tables are replaced",
                     hint="set BACKUP_POSTGRESQL_USER (or the user of BACKUP_POSTGRESQL_URL) to a superuser",
                 )
             choice.require_unchanged(psql)
+            look = psql.ask(_LOOK.format(tables=names((*choice.tables, *choice.emptied))))
             lines, notes = choice.lines(psql), choice.notes(psql)
         asked = ", ".join(map(str, choice.asked))
         steps = [

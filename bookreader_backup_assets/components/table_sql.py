@@ -198,7 +198,7 @@ def _script(runner: Runner, stored: Stored, section: str) -> str:
 
 def _items(sql: str) -> Iterator[Item]:
     headers = list(_HEADER.finditer(sql))
-    ends = [header.start() for header in headers[1:]] + [len(sql)]
+    ends = [*(header.start() for header in headers[1:]), len(sql)][: len(headers)]
     for header, end in zip(headers, ends, strict=True):
         yield Item(**header.groupdict(), sql=_TRAILING.sub("", sql[header.end() : end]).strip() + "\n")
 

@@ -21,7 +21,8 @@ CREATE TABLE readers (id int PRIMARY KEY, name text);
 CREATE TABLE shelves (room int, number int, label text, PRIMARY KEY (room, number));
 CREATE TABLE notes (
   id bigserial PRIMARY KEY, reader_id int REFERENCES readers ON DELETE CASCADE, text text,
-  room int, number int, FOREIGN KEY (room, number) REFERENCES shelves MATCH FULL DEFERRABLE INITIALLY DEFERRED);
+  room int, number int,
+  FOREIGN KEY (room, number) REFERENCES shelves MATCH FULL DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE likes (
   note_id bigint REFERENCES notes ON DELETE CASCADE, reader_id int REFERENCES readers ON DELETE SET NULL);
 CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no; not "now"'; END$$;

@@ -7,10 +7,11 @@ from bookreader_backup_assets.core.errors import RefusedError
 from .conftest import carried_out
 
 DEFINED = """
-SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint
-WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2, 3;
+SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2, 3;
 SELECT 'index', indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 2;
-SELECT 'trigger', tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 2, 3;
+SELECT 'trigger', tgrelid::regclass::text, pg_get_triggerdef(oid)
+FROM pg_trigger WHERE NOT tgisinternal ORDER BY 2, 3;
 SELECT 'column', table_name, ordinal_position, column_name, column_default, is_identity, udt_name, is_nullable
 FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 2, 3;
 SELECT 'comment', objoid::regclass::text, objsubid, description FROM pg_description
@@ -21,7 +22,7 @@ WHERE table_schema = 'public' AND table_name ~ '^[a-z]+$' ORDER BY 2;
 
 
 def test_a_dropped_table_is_made_again_as_it_was(library):
-    """Columns, owner, grants, keys in both directions, indexes, triggers, sequence, comments; undo drops it."""
+    """Columns, owner, grants, keys in both directions, indexes, triggers, sequence, comments."""
     library.sql(
         'ALTER TABLE notes OWNER TO bookreader_user; GRANT SELECT ON notes TO "odd ""; role";'
         ' GRANT UPDATE (text) ON notes TO "odd ""; role"; CREATE INDEX on_text ON notes (lower(text));'
@@ -124,7 +125,7 @@ def test_a_partitioned_table_is_looked_at_as_one(library):
 def test_a_name_that_is_taken_is_refused(library):
     """At first, and when it was taken meanwhile; undo does not drop what another made."""
     stored = library.stored()
-    with pytest.raises(RefusedError, match="public.users is there already"):
+    with pytest.raises(RefusedError, match=r"public\.users is there already"):
         library.restoration(stored, "books", into="users").preview()
     restoration = library.restoration(stored, "books", into="mine")
     state = restoration.begin("20251024_120000")

@@ -51,7 +51,7 @@ class SecretKey:
                     f"the key {self.fingerprint} does not open this artifact",
                     hint="it was encrypted to another; `gpg --list-packets` tells to which",
                 ) from None
-            if "assphrase" in error.stderr:
+            if "assphrase" in error.stderr or "batchmode" in error.stderr:  # it would have asked for one
                 raise KeyMissingError(
                     f"the key {self.fingerprint} is locked", hint="set BACKUP_KEY_FILE to its passphrase"
                 ) from None

@@ -33,9 +33,11 @@ def whole(stored: Whole, folder: Path, steps: Steps) -> Outcome:
 
     Its bytes are hashed on their way, so that it is read once. Raises `DamagedError`, `SpaceError`.
     """
-    with steps.step(RESTORE, stored.entry.size):
-        with Extractor(os.fsencode(folder), outside_links=True) as into:
-            extract(stored.plain(), index.read(stored.companion(INDEX)), into)
+    with (
+        steps.step(RESTORE, stored.entry.size),
+        Extractor(os.fsencode(folder), outside_links=True) as into,
+    ):
+        extract(stored.plain(), index.read(stored.companion(INDEX)), into)
         if (found := stored.measured().sha256) != stored.entry.sha256:
             raise DamagedError(f"{stored.entry.name} is not what was captured: its sha256 is {found}")
     with steps.step(COMPARE):

@@ -26,6 +26,8 @@ from bookreader_backup_assets.core.artifact import Entry, Problem
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, SourceAbsentError, SourceError
 
+RESTORING = ".bookreader-restore-"
+"""What the name of a restore's own folder begins with: it has what was replaced, and is never captured."""
 _ABSENT = "configured, and not there"
 
 
@@ -139,10 +141,14 @@ class ConfigArchive:
                 continue
             yield path
             if path.is_dir() and not path.is_symlink():
-                yield from sorted(path.rglob("*"))
+                yield from (inside for inside in sorted(path.rglob("*")) if not _is_kept(path, inside))
 
     def _fingerprint(self, content: str, sizes: dict[str, int]) -> dict[str, Any]:
         return {"kind": "paths", "configured": list(self.paths), "content": content, "files": dict(sizes)}
+
+
+def _is_kept(top: Path, path: Path) -> bool:
+    return any(name.startswith(RESTORING) for name in path.relative_to(top).parts)
 
 
 def _read(path: Path, name: str) -> tuple[tarfile.TarInfo, bytes] | None:

@@ -369,10 +369,11 @@ def killing(patch, at):
             count += 1
             if count == at:
                 raise Killed
-            result = real(*args, **options)
-            if count == -at:
-                raise Killed
-            return result
+            try:
+                return real(*args, **options)
+            finally:
+                if count == -at:
+                    raise Killed
 
         return call
 
@@ -418,9 +419,8 @@ def carried_out(root, entry, target, monkeypatch, *, into, kill):
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_every_change_and_made_again(root, entry, tmp_path, monkeypatch, into, step):  # noqa: PLR0917 - as pytest hands them over
     """Wherever a step is ended, making it again ends as if it never was: restored, then as before."""
-    assert run_of_kills(root, entry, tmp_path, monkeypatch, into=into, step=step) > 3 or (
-        step in {"confirm", "accept"}
-    )
+    kills = run_of_kills(root, entry, tmp_path, monkeypatch, into=into, step=step)
+    assert kills >= (0 if step in {"confirm", "accept"} else 3)
 
 
 def test_killed_where_no_links_can_be_made(root, entry, tmp_path, monkeypatch):
@@ -431,11 +431,13 @@ def test_killed_where_no_links_can_be_made(root, entry, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refused)
     for step in ("swap", "undo"):
-        assert run_of_kills(root, entry, tmp_path, monkeypatch, into=False, step=step) > 20
+        assert run_of_kills(root, entry, tmp_path, monkeypatch, into=False, step=step) > 8
 
 
 def run_of_kills(root, entry, tmp_path, monkeypatch, *, into, step):
     """Kill a step at each of its changes in turn, compare the ends, and return how many there were."""
+    plain = b"".join(StoredArtifact(make(root), entry).plain())
+    monkeypatch.setattr(StoredArtifact, "plain", lambda _: iter([plain]))  # a key is slow, as it should be
     spoiled, target = tmp_path / "spoiled", tmp_path / "new"
     if not spoiled.exists():
         spoil(root)

@@ -56,9 +56,8 @@ def sample(stored: Whole, open_range: OpenRange, folder: Path, steps: Steps, *, 
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
-    with steps.step(COMPARE):
-        with target.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+    with steps.step(COMPARE), target.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     measured = {"path": as_text(row.path), "bytes": row.size, "bytes_read": row.length}
     if found != row.sha256:
         return failed("file_equal", f"{as_text(row.path)!r} is not what was captured", **measured)

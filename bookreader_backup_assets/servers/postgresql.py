@@ -96,7 +96,7 @@ def start(
             if not password:
                 shutil.rmtree(host, ignore_errors=True)
     finally:
-        shutil.rmtree(top, ignore_errors=True)
+        _remove(top)
 
 
 @contextmanager
@@ -128,8 +128,13 @@ def _make_folder(parent: Path | None, account: dict[str, Any]) -> Path:
             ) from None
         if not account:
             return made
-        os.chown(made, NOBODY, NOBODY)
-        if _can(["ls", str(made)], account):
+        try:
+            os.chown(made, NOBODY, NOBODY)
+            fits = _can(["ls", str(made)], account)
+        except BaseException:
+            made.rmdir()
+            raise
+        if fits:
             return made
         made.rmdir()
     raise SourceAbsentError(
@@ -257,6 +262,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_ENDS_WITHIN)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which a child of a stopped initdb may still write for a moment."""
+    deadline = time.monotonic() + _ENDS_WITHIN
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            time.sleep(0.05)
 
 
 def _free_port() -> int:

@@ -41,8 +41,11 @@ class Journal:
         """Write the first record of a new journal. Raises `SpaceError` and the like where it cannot be."""
         now = installation.now()
         taken = now.astimezone(installation.zone).strftime("%Y-%m-%d_%H-%M-%S")
+        known = {journal.stamp for journal in journals(installation)}
         for twin in range(1, _TWINS):
             journal = cls(installation, f"{taken}{f'_{twin}' if twin > 1 else ''}_{scenario}", header)
+            if journal.stamp in known:
+                continue
             try:
                 journal._put(_BEGUN, {"scenario": scenario, "began_at": now.isoformat(), **header})
             except NameTakenError:
@@ -75,6 +78,11 @@ class Journal:
     def accepted(self) -> None:
         """Write that there is nothing left to go back to."""
         self._put(_ACCEPTED, {"at": self.installation.now().isoformat()})
+
+    @property
+    def stamp(self) -> str:
+        """What tells this restore's names from those of every other: its time, and its number then."""
+        return self.id.rpartition("_")[0].replace("-", "")
 
     @property
     def began_at(self) -> datetime:
@@ -130,13 +138,17 @@ class Journal:
         self.installation.vault.put(f"{FOLDER}{self.id}/{name}.json", [data])
 
 
-def journals(installation: Installation) -> Iterator[Journal]:
-    """Yield the journals in the vault, oldest first."""
+def journals(installation: Installation) -> list[Journal]:
+    """Return the journals in the vault, oldest first."""
+    return sorted(_read_all(installation), key=lambda journal: (journal.began_at, journal.id))
+
+
+def _read_all(installation: Installation) -> Iterator[Journal]:
     steps: dict[str, list[str]] = {}
     for stored in installation.vault.list(FOLDER):
         _, identity, name = stored.name.split("/", 2)
         steps.setdefault(identity, []).append(name)
-    for identity, names in sorted(steps.items()):
+    for identity, names in steps.items():
         read = {
             name: _read(installation, f"{FOLDER}{identity}/{name}") for name in names if name[:2].isdigit()
         }
@@ -148,7 +160,7 @@ def journals(installation: Installation) -> Iterator[Journal]:
 def find(installation: Installation, identity: str) -> Journal:
     """Return the journal of a report's id, or of a path to it. Raises `RefusedError` if there is none."""
     wanted = identity.removesuffix(f"/{_REPORT}.json").rpartition("/")[2]
-    known = list(journals(installation))
+    known = journals(installation)
     for journal in known:
         if journal.id == wanted:
             return journal

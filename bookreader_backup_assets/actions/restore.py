@@ -91,7 +91,7 @@ def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport
             with work.step("safety"):
                 safety = _safety(work, preview, no_safety)
             journal.note("safety", safety=safety)
-        state = state or made.begin(work.installation.now().strftime("%Y%m%d_%H%M%S"))
+        state = state or made.begin(journal.stamp)
         journal.note("beside", state=state)
         with (
             work.step("beside", moved=work.entry.size),

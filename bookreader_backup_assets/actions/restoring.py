@@ -15,7 +15,7 @@ from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components.restoration import Restoration, State
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, failed, passed
-from bookreader_backup_assets.core.errors import BackupError, DamagedError, RefusedError
+from bookreader_backup_assets.core.errors import BackupError, DamagedError, RefusedError, SourceError
 from bookreader_backup_assets.core.restore_plan import (
     ABANDONED,
     RESTORED,
@@ -124,17 +124,29 @@ def swap(work: Restore, state: State) -> None:
                 found = work.restoration.confirm(state)
             if not found.passed:
                 raise DamagedError(f"after the swap, {found.message}", hint="the state from before is back")
-        except BaseException:
-            at = work.at
-            with work.step("undo"):
-                work.restoration.undo(state, safety_of(work.installation, work.journal))
-            work.at = at
-            work.journal.note("put_back", state=state)
+        except BaseException as error:
+            _put_back(work, state, error)
             raise
         work.outcomes.append(found)
         work.journal.note("confirmed", state=state)
     finally:
         work.start_services()
+
+
+def _put_back(work: Restore, state: State, error: BaseException) -> None:
+    """Bring back the state from before, while the services are still stopped."""
+    at = work.at
+    try:
+        with work.step("undo"):
+            work.restoration.undo(state, safety_of(work.installation, work.journal))
+    except BackupError as failed_too:
+        raise SourceError(
+            f"{error}; then the state from before could not be brought back: {failed_too.message}",
+            hint="when that is mended, bring it to its end: bookreader-backup restore finish",
+        ) from error
+    finally:
+        work.at = at
+    work.journal.note("put_back", state=state)
 
 
 def clear_away(work: Restore, state: State, error: BaseException) -> None:

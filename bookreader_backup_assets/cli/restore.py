@@ -180,7 +180,7 @@ def finish(vault: str, leave: str, as_json: bool) -> None:
 @output.json_option
 def reports(vault: str, as_json: bool) -> None:
     """List the restores that were made, what became of them, and whether they can be undone."""
-    restore_output.reports(list(journals(_installation(vault))), as_json=as_json)
+    restore_output.reports(journals(_installation(vault)), as_json=as_json)
 
 
 def _restore(scenario: str, options: Options, given: dict[str, Any], *, as_json: bool) -> None:

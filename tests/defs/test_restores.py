@@ -44,7 +44,7 @@ def test_a_job_shows_its_plan_and_touches_nothing(launch, embedded_bookreader):
     assert result.success
     assert there.database in said(result)["plan"]
     assert there.rows() == before
-    assert list(journals(there.installation)) == []
+    assert journals(there.installation) == []
 
 
 def test_a_confirmed_job_restores_and_another_undoes_it(launch, embedded_bookreader):

@@ -52,7 +52,7 @@ def test_nothing_is_touched_without_the_name_typed_back(bookreader):
     with pytest.raises(RefusedError, match="not its name"):
         restore(bookreader.installation, "postgresql", confirm="another")
     assert (bookreader.rows(), names(bookreader)) == (before, there)
-    assert list(journals(bookreader.installation)) == []
+    assert journals(bookreader.installation) == []
 
 
 def test_the_report_is_in_the_vault(bookreader):

@@ -94,7 +94,7 @@ def test_undo_goes_back(damaged):
     before = look()
     assert before != good
     longest = seconds_of_one(there, scenario)
-    last = list(journals(there.installation))[-1]
+    last = journals(there.installation)[-1]
     undo(there.installation, last.id, confirm=last.header["target"])
     assert look() == before
     for moment in moments(longest):

@@ -49,6 +49,16 @@ JOIN pg_catalog.pg_class f ON f.oid = c.conrelid JOIN pg_catalog.pg_namespace fn
 JOIN pg_catalog.pg_class p ON p.oid = c.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
 """  # noqa: E501 - a statement reads better whole
 
+_UNIQUE_LATER = """
+SELECT coalesce(jsonb_agg(jsonb_build_array(c.conname, format('%I.%I', n.nspname, t.relname), (
+  SELECT jsonb_agg(format('%I', a.attname)) FROM pg_catalog.pg_attribute a
+  WHERE a.attrelid = t.oid AND a.attnum = ANY(c.conkey)))), '[]')
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+WHERE c.contype IN ('p', 'u') AND c.condeferrable
+  AND c.conrelid = ANY(ARRAY[{tables}]::pg_catalog.regclass[])
+"""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -90,6 +100,21 @@ class Key:
             " coalesce((SELECT jsonb_agg(key ORDER BY key)"
             f" FROM (SELECT DISTINCT key FROM bad ORDER BY key LIMIT {EXAMPLES + 1}) AS shown), '[]'))"
         )
+
+
+def require_unique(psql: Psql, tables: Iterable[Table]) -> None:
+    """Look for rows that are not unique where they must be by the end of a transaction: a trigger sees to it
+    otherwise. Raises `RefusedError`.
+    """
+    listed = ", ".join(literal(table.sql) for table in tables)
+    for name, own, columns in psql.ask(_UNIQUE_LATER.format(tables=listed)):
+        filled = " AND ".join(f"{column} IS NOT NULL" for column in columns)
+        twice = f"FROM ONLY {own} WHERE {filled} GROUP BY {', '.join(columns)} HAVING count(*) > 1"
+        if count := psql.ask(f"SELECT to_jsonb(count(*)) FROM (SELECT 1 {twice}) AS t", within=COUNTED):
+            raise RefusedError(
+                f"{count} values would not be unique, and nothing was replaced: {name} of {own}",
+                hint="--into another name to look at the rows, or restore the whole database",
+            )
 
 
 def touching(psql: Psql, tables: Iterable[Table]) -> list[Key]:

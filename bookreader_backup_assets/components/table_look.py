@@ -10,6 +10,7 @@ from bookreader_backup_assets.components.postgresql_restore import RESTORED
 from bookreader_backup_assets.components.psql import Psql, connect, identifier, literal
 from bookreader_backup_assets.components.table_rows import columns_of, compare_rows, copy_rows, kinds, rows_of
 from bookreader_backup_assets.components.table_sql import Table
+from bookreader_backup_assets.components.table_swap import BEGIN
 from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.runners.base import Runner
 
@@ -56,7 +57,7 @@ class Look:
             listed = ", ".join(identifier(name) for name, *_ in columns)
             databases.tell(
                 live,
-                "BEGIN",
+                BEGIN,
                 f"CREATE TABLE {self.place.sql} ({', '.join(made)})",
                 f"ALTER TABLE {self.place.sql} OWNER TO {identifier(owner)}",
                 f"COMMENT ON TABLE {self.place.sql} IS {literal(self.mark)}",

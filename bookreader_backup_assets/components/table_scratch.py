@@ -62,6 +62,8 @@ class ScratchDatabase:
         """Compare rows and digests of `tables` with those captured."""
         captured = stored.entry.fingerprint["tables"]
         names = {Table.of(name): name for name in captured}
+        if lacking := [str(table) for table in tables if table not in names]:
+            return failed("rows_equal", f"{stored.entry.name} has no {', '.join(lacking)}")
         expected = {names[table]: captured[names[table]] for table in tables}
         digested = tuple(name for name, table in expected.items() if table["digest"] is not None)
         with connect(self.runner, self.env, self.name) as psql:

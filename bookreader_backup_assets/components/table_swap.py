@@ -40,6 +40,26 @@ from bookreader_backup_assets.runners.base import Runner
 
 LOCKED_WITHIN = 20
 """Seconds to wait for the locks: who comes later waits behind us."""
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+"""Whatever the defaults of the user or the database are."""
+# Waits end before the others' own look for a deadlock (after 1 s), so that it is never they who are ended,
+# and nobody queues behind us for long. Our look comes first: it is what makes an autovacuum give way.
+_LOCKING = """DO $bookreader_locking$
+DECLARE until timestamptz = clock_timestamp() + interval '{within} s';
+BEGIN
+  SET LOCAL deadlock_timeout = '200ms';
+  LOOP
+    BEGIN
+      SET LOCAL lock_timeout = '800ms';
+      {locks}
+      EXIT;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      IF clock_timestamp() > until THEN RAISE; END IF;
+    END;
+    PERFORM pg_sleep(0.2);
+  END LOOP;
+  SET LOCAL lock_timeout = '{within}s';
+END $bookreader_locking$"""
 _HOLDERS = """
 SELECT coalesce(jsonb_agg(DISTINCT said), '[]') FROM (
   SELECT concat_ws(' ', a.usename, nullif(a.application_name, ''), a.client_addr,
@@ -83,7 +103,7 @@ class Swap:
         env = {**self.env, "PGAPPNAME": self.application}
         with self._explained(), connect(self.runner, env, self.database) as live:
             live.tell(
-                f"BEGIN; SET LOCAL lock_timeout = '{LOCKED_WITHIN}s';"
+                f"{BEGIN}; SET LOCAL lock_timeout = '{LOCKED_WITHIN}s';"
                 f" SET LOCAL statement_timeout = '{RESTORED:.0f}s';"
                 " SET LOCAL check_function_bodies = false; SET LOCAL session_replication_role = replica;"
             )
@@ -98,31 +118,33 @@ class Swap:
         there = kinds(live, (*self.tables, *self.emptied))
         replaced = [table for table in (*self.tables, *self.emptied) if table in there]
         missing = [table for table in self.tables if table not in there]
-        keys = self._lock(live, replaced)
+        self._lock(live, replaced)
         self._drop(live)
         pre, post = self.outline.making([*missing, *self.parents], self.schema)
         _run(live, (item.sql for item in pre))
         _run(live, (f"DELETE FROM ONLY {table.sql};\n" for table in replaced))
         rows = sum(self._fill(live, source, table) for table in self.tables)
         added = self._add(live, post, missing)
-        if present := [*replaced, *missing]:
-            keys = table_keys.touching(live, present)
+        table_keys.require_unique(live, replaced)
+        keys = table_keys.touching(live, [*replaced, *missing])
         looked_at = table_keys.require_met(live, keys, added)
         _run(live, (f"ALTER TABLE {t.sql} VALIDATE CONSTRAINT {identifier(name)};\n" for t, name in added))
         sequences = set_sequences(live, source, self.tables)
         _run(live, (f"ANALYZE {table.sql};\n" for table in self.tables))
         return {"tables": len(self.tables), "rows": rows, "keys": looked_at, "sequences": sequences}
 
-    def _lock(self, live: Psql, replaced: list[Table]) -> list[table_keys.Key]:
+    def _lock(self, live: Psql, replaced: list[Table]) -> None:
         """Keep writers out of the tables, and out of those at the other ends of their foreign keys."""
         if not replaced:
-            return []
+            return
         names = ", ".join(f"ONLY {table.sql}" for table in sorted(replaced))
-        databases.tell(live, f"LOCK TABLE {names} IN EXCLUSIVE MODE")
-        keys = table_keys.touching(live, replaced)
-        if ends := {end for key in keys for end in (key.refers, key.referred)} - set(replaced):
-            databases.tell(live, f"LOCK TABLE {', '.join(table.sql for table in sorted(ends))} IN SHARE MODE")
-        return keys
+        locks = [f"LOCK TABLE {names} IN EXCLUSIVE MODE;"]
+        ends = _ends(live, replaced)
+        if others := ", ".join(table.sql for table in sorted(ends - set(replaced))):
+            locks.append(f"LOCK TABLE {others} IN SHARE MODE;")
+        databases.tell(live, _LOCKING.format(within=LOCKED_WITHIN, locks=" ".join(locks)))
+        if _ends(live, replaced) != ends:
+            raise SourceError("the foreign keys of the tables were changed just now")
 
     def _drop(self, live: Psql) -> None:
         """Drop what a restore had made, and the keys that refer to it; nothing else that depends on it."""
@@ -154,10 +176,9 @@ class Swap:
             sql, key = unvalidated(item)
             if key is not None and kinds(live, [key[0]])[key[0]] == "p":
                 sql, key = item.sql, None  # one of a partitioned table is validated as it is made
-            live.tell(sql)
+            _run(live, [sql])
             if key is not None:
                 added.append(key)
-        live.ask("SELECT to_jsonb(1)", within=RESTORED)
         return added
 
     @contextmanager
@@ -183,12 +204,16 @@ class Swap:
         """Who holds locks on the tables, or on those at the other ends of their keys."""
         with suppress(BackupError), connect(self.runner, self.env, self.database) as psql:
             there = kinds(psql, (*self.tables, *self.emptied))
-            ends = {end for key in table_keys.touching(psql, there) for end in (key.refers, key.referred)}
-            named = ", ".join(literal(table.sql) for table in {*there, *ends})
+            named = ", ".join(literal(table.sql) for table in {*there, *_ends(psql, there)})
             held = psql.ask(_HOLDERS.format(tables=named, own=literal(self.application)))
             if held:
                 return "by " + ", ".join(held)
         return "whoever held it has let go"
+
+
+def _ends(psql: Psql, tables: Iterable[Table]) -> set[Table]:
+    """The tables at either end of the foreign keys of `tables`."""
+    return {end for key in table_keys.touching(psql, tables) for end in (key.refers, key.referred)}
 
 
 def _run(psql: Psql, statements: Iterable[str]) -> None:

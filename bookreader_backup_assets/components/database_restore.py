@@ -14,7 +14,7 @@ from bookreader_backup_assets.components import postgresql_fingerprint as finger
 from bookreader_backup_assets.components import postgresql_restore as restore
 from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.postgresql_check import GLOBALS
-from bookreader_backup_assets.components.psql import Psql, connect, identifier, literal, major, versions
+from bookreader_backup_assets.components.psql import Psql, connect, identifier, literal, versions
 from bookreader_backup_assets.components.restoration import State
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import (
@@ -35,7 +35,6 @@ _EXPANDS = 4  # a database over its compressed dump, indexes included
 _RATE = 10e6  # bytes of dump restored per second: a guess, until a drill has measured it
 _LOOK = """
 SELECT jsonb_build_object(
-  'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   'data', current_setting('data_directory', true),
   'bytes', (SELECT pg_database_size(oid) FROM pg_database WHERE datname = {name}),
   'sessions', (SELECT count(*) FROM pg_stat_activity WHERE datname = {name}))
@@ -68,13 +67,8 @@ class DatabaseRestoration:
         with self._server() as psql:
             here = versions(psql, self.runner, "pg_restore")
             look = psql.ask(_LOOK.format(name=literal(self.database)))
-        _require_not_newer(entry.versions, here)
-        if not look["superuser"]:
-            raise RefusedError(
-                f"{self.env.get('PGUSER', 'this user')} is no superuser, and only one can give tables back to"
-                " their owners",
-                hint="set BACKUP_POSTGRESQL_USER (or the user of BACKUP_POSTGRESQL_URL) to a superuser",
-            )
+            restore.require_not_newer(entry, here)
+            restore.require_superuser(psql, self.env, "give tables back to their owners")
         needed = int((look["bytes"] or entry.size * _EXPANDS) * 1.1)
         present = look["bytes"] is not None
         now = f"{look['bytes'] / 1e6:.1f} MB, {look['sessions']} connections" if present else "not there"
@@ -101,7 +95,8 @@ class DatabaseRestoration:
         """See `Restoration.begin`."""
         with self._server() as psql:
             present = self.database in databases.names(psql)
-        stem = self.database.encode()[:38].decode("utf-8", "ignore")  # PostgreSQL cuts names at 63 bytes
+        longest = 63 - len(f"_restore_{stamp}")  # bytes of a name in PostgreSQL, which cuts what is longer
+        stem = self.database.encode()[:longest].decode("utf-8", "ignore")
         return {
             "new": f"{stem}_restore_{stamp}",
             "old": f"{stem}_before_{stamp}",
@@ -293,13 +288,3 @@ def compared(
     return passed(
         "rows_equal", f"{len(found['tables'])} tables, {rows} rows, equal to those captured{said}", **measured
     )
-
-
-def _require_not_newer(captured: Mapping[str, str], here: Mapping[str, str]) -> None:
-    server, client = captured.get("server", ""), captured.get("client", "")
-    if major(server) > major(here["server"]) or major(client) > major(here["client"]):
-        raise RefusedError(
-            f"the dump is of PostgreSQL {server}, made by pg_dump {client}; here the server is"
-            f" {here['server']}, and pg_restore {here['client']}: an older one cannot read a newer dump",
-            hint=f"restore into a server of version {max(major(server), major(client))} or newer",
-        )

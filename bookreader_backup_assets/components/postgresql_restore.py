@@ -6,8 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from bookreader_backup_assets.components.base import Stored
-from bookreader_backup_assets.components.psql import PSQL, Psql, client_env, conninfo, identifier, literal
-from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.components.psql import (
+    PSQL,
+    Psql,
+    client_env,
+    conninfo,
+    identifier,
+    literal,
+    major,
+)
+from bookreader_backup_assets.core.artifact import Entry
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.runners.base import STALL, Runner
 
 JOBS = 2
@@ -176,3 +185,23 @@ def listed(runner: Runner, stored: Stored) -> set[str]:
     said = b"".join(runner.stream(["pg_restore", "--list"], env={"LC_ALL": "C"}, stdin=stored.plain()))
     lines = said.decode("utf-8", "surrogateescape").split("\n")
     return {match[1] for line in lines if (match := re.match(r"\d+; \d+ \d+ (.*)", line))}
+
+
+def require_not_newer(entry: Entry, here: Mapping[str, str]) -> None:
+    """Raise `RefusedError` for a dump that is newer than the server or the client that are `here`."""
+    server, client = entry.versions.get("server", ""), entry.versions.get("client", "")
+    if major(server) > major(here["server"]) or major(client) > major(here["client"]):
+        raise RefusedError(
+            f"the dump is of PostgreSQL {server}, made by pg_dump {client}; here the server is"
+            f" {here['server']}, and pg_restore {here['client']}: an older one cannot read a newer dump",
+            hint=f"restore into a server of version {max(major(server), major(client))} or newer",
+        )
+
+
+def require_superuser(psql: Psql, env: Mapping[str, str], what_for: str) -> None:
+    """Raise `RefusedError` unless the user of `env` is a superuser; `what_for` says what only one can do."""
+    if not psql.ask("SELECT to_jsonb(rolsuper) FROM pg_catalog.pg_roles WHERE rolname = current_user"):
+        raise RefusedError(
+            f"{env.get('PGUSER', 'this user')} is no superuser, and only one can {what_for}",
+            hint="set BACKUP_POSTGRESQL_USER (or the user of BACKUP_POSTGRESQL_URL) to a superuser",
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bookreader_backup_assets.components import postgresql_fingerprint as fingerprint
 from bookreader_backup_assets.components import table_keys, table_look
-from bookreader_backup_assets.components.psql import COUNTED, Psql, identifier, literal, major
+from bookreader_backup_assets.components.psql import COUNTED, Psql, identifier, literal
 from bookreader_backup_assets.components.table_rows import columns_of, kinds, require_columns
 from bookreader_backup_assets.components.table_sql import Outline, Table, chosen, columns
 from bookreader_backup_assets.core.artifact import Entry
@@ -155,17 +155,6 @@ def choose(psql: Psql, outline: Outline, entry: Entry, options: Options) -> Choi
         emptied=tuple(sorted({Table(*leaf) for leaf in leaves} - set(tables))),
         schema=schema,
     )
-
-
-def require_not_newer(entry: Entry, here: Mapping[str, str]) -> None:
-    """Raise `RefusedError` for a dump that is newer than the server or the client that are `here`."""
-    server, client = entry.versions.get("server", ""), entry.versions.get("client", "")
-    if major(server) > major(here["server"]) or major(client) > major(here["client"]):
-        raise RefusedError(
-            f"the dump is of PostgreSQL {server}, made by pg_dump {client}; here the server is"
-            f" {here['server']}, and pg_restore {here['client']}: an older one cannot read a newer dump",
-            hint=f"restore into a server of version {max(major(server), major(client))} or newer",
-        )
 
 
 def captured(entry: Entry) -> dict[Table, int]:

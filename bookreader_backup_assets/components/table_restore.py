@@ -12,13 +12,13 @@ from bookreader_backup_assets.components import table_look
 from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.psql import connect, versions
 from bookreader_backup_assets.components.restoration import State
-from bookreader_backup_assets.components.table_choice import choose, names, require_not_newer
+from bookreader_backup_assets.components.table_choice import choose, names
 from bookreader_backup_assets.components.table_rows import kinds, require_same_columns
 from bookreader_backup_assets.components.table_scratch import ScratchDatabase
 from bookreader_backup_assets.components.table_sql import Outline, Table
 from bookreader_backup_assets.components.table_swap import Swap
 from bookreader_backup_assets.core.check import Outcome, failed, passed
-from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.core.errors import DamagedError, RefusedError, SourceError
 from bookreader_backup_assets.core.restore_plan import Options, Preview, Room
 from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.runners.base import Runner
@@ -26,7 +26,6 @@ from bookreader_backup_assets.runners.base import Runner
 _EXPANDS = 4  # tables over their part of the compressed dump
 _EMPTY = 10_000_000  # bytes of a database with nothing in it
 _RATE = 10e6  # bytes of dump per second: a guess, until a drill has measured it
-_SUPERUSER = "SELECT to_jsonb(rolsuper) FROM pg_catalog.pg_roles WHERE rolname = current_user"
 _LOOK = """
 SELECT jsonb_build_object(
   'data', current_setting('data_directory', true),
@@ -50,6 +49,7 @@ class TableRestoration:
 
     quiet = False
     displaces = False
+    keeps_old = False
 
     @property
     def target(self) -> str:
@@ -60,14 +60,9 @@ class TableRestoration:
         """See `Restoration.preview`. Refuses tables that the dump lacks, or that have changed since."""
         outline = Outline.read(self.runner, self.stored)
         with connect(self.runner, self.env, self.database) as psql:
-            require_not_newer(self.stored.entry, versions(psql, self.runner, "pg_restore"))
+            restore.require_not_newer(self.stored.entry, versions(psql, self.runner, "pg_restore"))
             choice = choose(psql, outline, self.stored.entry, self.options)
-            if not psql.ask(_SUPERUSER):
-                raise RefusedError(
-                    f"{self.env.get('PGUSER', 'this user')} is no superuser, and only one can keep triggers"
-                    " from firing while tables are replaced",
-                    hint="set BACKUP_POSTGRESQL_USER (or the user of BACKUP_POSTGRESQL_URL) to a superuser",
-                )
+            restore.require_superuser(psql, self.env, "keep triggers from firing while tables are replaced")
             choice.require_unchanged(psql)
             look = psql.ask(_LOOK.format(tables=names((*choice.tables, *choice.emptied))))
             lines, notes = choice.lines(psql), choice.notes(psql)
@@ -125,9 +120,15 @@ class TableRestoration:
 
     def swap(self, state: State) -> None:
         """See `Restoration.swap`. Raises `RefusedError` for foreign keys that would be broken, listed."""
+        scratch = self._scratch(state)
+        scratch.end_work()
         if not self._swapped(state):
-            self._scratch(state).end_work()
-            state["counted"] = self._swap(state)
+            try:
+                state["counted"] = self._swap(state)
+            except SourceError:
+                scratch.end_work()
+                if not scratch.is_committed():  # as it is, if the connection went just as it was
+                    raise
         state["swapped"] = True
 
     def confirm(self, state: State) -> Outcome:

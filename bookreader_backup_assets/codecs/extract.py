@@ -216,9 +216,9 @@ class Extractor:
             os.close(beside)
 
     def _clear(self, folder: int, name: bytes, there: os.stat_result | None, row: Row) -> None:
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            raise DamagedError(f"the archive has {as_text(row.path)!r} twice")
         if there is not None:
-            if stat.S_ISDIR(there.st_mode):
-                raise DamagedError(f"the archive has {as_text(row.path)!r} twice")
             os.unlink(name, dir_fd=folder)
 
     def _set(self, folder: int, name: bytes, row: Row) -> None:
@@ -275,8 +275,7 @@ def _expected(rows: Iterator[Row], path: bytes) -> Row:
 
 
 def _is_whole(there: os.stat_result, row: Row) -> bool:
-    same = (there.st_size, there.st_mtime_ns) == (row.size, row.mtime_ns)
-    return same and stat.S_ISREG(there.st_mode)
+    return (there.st_size, there.st_mtime_ns) == (row.size, row.mtime_ns) and stat.S_ISREG(there.st_mode)
 
 
 def _status(folder: int, name: bytes) -> os.stat_result | None:

@@ -27,15 +27,21 @@ class Pair(NamedTuple):
     item: TreeItem | None
     differs: tuple[str, ...]
 
-    def __str__(self) -> str:
-        """One clause for people."""
+    @property
+    def path(self) -> bytes:
+        """The path of both."""
         there = self.row or self.item
         assert there is not None
+        return there.path
+
+    def __str__(self) -> str:
+        """One clause for people."""
+        where = repr(as_text(self.path))
         if self.item is None:
-            return f"{as_text(there.path)!r} is missing"
+            return f"{where} is missing"
         if self.row is None:
-            return f"{as_text(there.path)!r} was not captured"
-        return f"{as_text(there.path)!r} differs in {', '.join(self.differs)}"
+            return f"{where} was not captured"
+        return f"{where} differs in {', '.join(self.differs)}"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def place_for(folder: bytes, stamp: str) -> bytes:
     if not os.path.isdir(folder):
         return os.path.join(parent, name)
     apart = os.stat(folder).st_dev != os.stat(parent).st_dev or folder in mounts()
-    writable = os.access(parent, os.W_OK | os.X_OK)
+    writable = os.access(parent, os.W_OK | os.X_OK, effective_ids=True)
     return os.path.join(folder if apart or not writable else parent, name)
 
 

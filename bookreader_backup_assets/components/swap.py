@@ -172,7 +172,7 @@ class Swap:
         return plan
 
     def _closed(self, plan: Plan) -> Iterator[Touch]:
-        """Folders that only become movable by opening them: their modes are to come back after a crash."""
+        """What an ordinary user moves only by opening it: its mode is to come back, also after a crash."""
         for move in plan.moves:
             for moves, place in ((move.had, self.root), (move.new, os.path.join(self.beside, NEW))):
                 with suppress(OSError):
@@ -279,13 +279,12 @@ def _attributes(fields: Any) -> Attributes | None:
 def _rename(here: int, name: bytes, there: int, new_name: bytes) -> None:
     try:
         os.rename(name, new_name, src_dir_fd=here, dst_dir_fd=there)
-    except PermissionError:  # an ordinary user moves no folder that is closed to writing
-        status = os.stat(name, dir_fd=here, follow_symlinks=False)
-        if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IWUSR:
-            raise
-        os.chmod(name, stat.S_IMODE(status.st_mode) | stat.S_IWUSR, dir_fd=here)
+    except PermissionError:  # for an ordinary user, what is closed to writing is opened until the touches
+        for folder, inner in ((here, b"."), (there, b"."), (here, name)):
+            status = os.stat(inner, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) & _OURS != _OURS:
+                os.chmod(inner, stat.S_IMODE(status.st_mode) | _OURS, dir_fd=folder)
         os.rename(name, new_name, src_dir_fd=here, dst_dir_fd=there)
-        os.chmod(new_name, stat.S_IMODE(status.st_mode), dir_fd=there)
 
 
 @contextmanager

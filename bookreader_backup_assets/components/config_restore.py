@@ -7,15 +7,14 @@ in clear anyway, and nowhere else. Files that the artifact does not hold are not
 from __future__ import annotations
 
 import posixpath
-import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from bookreader_backup_assets.codecs import gpg_packets
 from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components import config_members, config_swap
 from bookreader_backup_assets.components.base import Stored
@@ -24,20 +23,15 @@ from bookreader_backup_assets.components.config_members import Member
 from bookreader_backup_assets.components.restoration import State
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import (
-    BackupError,
     KeyMissingError,
     RefusedError,
     SourceError,
 )
 from bookreader_backup_assets.core.restore_plan import Options, Preview, Room
 from bookreader_backup_assets.core.streams import Progress
-from bookreader_backup_assets.runners import process
 
 _NAMED = 5
 _BLOCK = 4096  # bytes of disk that the smallest file takes
-_STALL = 60.0
-_RECIPIENT = re.compile(r"^:pubkey enc packet:.*keyid ([0-9A-F]{16})", re.MULTILINE)
-_ESCROW = "the copy that is kept away from this host"
 
 
 @dataclass(frozen=True)
@@ -180,8 +174,12 @@ class ConfigRestoration:
         try:
             members = config_members.read(self.stored, self.gpg.require())
         except KeyMissingError as error:
-            raise KeyMissingError(error.message, hint=_what_opens(self.stored) or error.hint) from None
+            raise KeyMissingError(error.message, hint=self._what_opens() or error.hint) from None
         return tuple(member for member in members if not self._is_elsewhere(member.name))
+
+    def _what_opens(self) -> str:
+        path, entry = self.stored.path, self.stored.entry
+        return gpg_packets.what_opens(path, entry.captured_at) if path is not None else ""
 
     def _wanted(self, place: Path) -> tuple[Member, ...]:
         """Return the members but for links that lead out and are not to be made."""
@@ -258,28 +256,6 @@ def _remove_if_ours(state: State) -> None:
     if not state["present"]:
         with suppress(OSError):
             Path(state["place"]).rmdir()
-
-
-def _what_opens(stored: Stored) -> str:
-    """Say which key an artifact wants, as its first packets tell; nothing where they cannot be read."""
-    if stored.path is None:
-        return ""
-    argv = ["gpg", "--batch", "--no-tty", "--no-autostart", "--list-only", "--list-packets", str(stored.path)]
-    try:
-        with tempfile.TemporaryDirectory(prefix="bb-", dir="/tmp", ignore_cleanup_errors=True) as home:
-            env = {"GNUPGHOME": home, "LC_ALL": "C"}
-            said = b"".join(process.stream(argv, env=env, stall=_STALL)).decode("utf-8", "replace")
-    except (BackupError, OSError):
-        return ""
-    made = f"of {stored.entry.captured_at:%Y-%m-%d}"
-    if keys := _RECIPIENT.findall(said):
-        return (
-            f"it was encrypted to the OpenPGP key {', '.join(keys)}: import {_ESCROW}, `gpg --import FILE`,"
-            " and decrypt it by hand, as docs/runbooks/without-this-program.md says"
-        )
-    if ":symkey enc packet:" in said:
-        return f"it was encrypted with the passphrase {made}: set BACKUP_KEY_FILE to that, or to {_ESCROW}"
-    return ""
 
 
 def _free(place: Path) -> int | None:

@@ -18,12 +18,15 @@ from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components.base import Component, Stored
 from bookreader_backup_assets.components.config import ConfigArchive
+from bookreader_backup_assets.components.config_restore import ConfigRestoration
 from bookreader_backup_assets.components.database_restore import DatabaseRestoration
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.components.storage import StorageArchive
+from bookreader_backup_assets.components.storage_restore import StorageRestoration
+from bookreader_backup_assets.components.table_restore import TableRestoration
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
@@ -114,7 +117,7 @@ def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -
     return {f"{component.component}/{component.artifact}": component for component in made}
 
 
-def _restorations(_settings: Settings, reach: Reach, _encryption: Gpg) -> Restorations:
+def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorations:
     """Return how each scenario is restored."""
 
     def database(stored: Stored, options: Options) -> Restoration:
@@ -122,4 +125,13 @@ def _restorations(_settings: Settings, reach: Reach, _encryption: Gpg) -> Restor
             reach.postgresql, reach.postgresql_env, reach.database, stored, options, reach.code
         )
 
-    return {"postgresql": database}
+    def table(stored: Stored, options: Options) -> Restoration:
+        return TableRestoration(reach.postgresql, reach.postgresql_env, reach.database, stored, options)
+
+    def storage(stored: Stored, options: Options) -> Restoration:
+        return StorageRestoration(reach.storage, settings.storage_path, stored, options)
+
+    def config(stored: Stored, options: Options) -> Restoration:
+        return ConfigRestoration(settings.config_root, settings.config_paths, encryption, stored, options)
+
+    return {"postgresql": database, "table": table, "storage": storage, "config": config}

@@ -100,6 +100,7 @@ def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
 def in_docker(settings: Settings) -> Reach:
     """Reach services in their containers."""
     from bookreader_backup_assets.runners import docker
+    from bookreader_backup_assets.runners.docker_services import DockerServices
     from bookreader_backup_assets.servers.containers import ContainerScratch
 
     engine = docker.Engine()
@@ -125,6 +126,6 @@ def in_docker(settings: Settings) -> Reach:
         storage=runner(docker.STORAGE, settings.storage_container),
         scratch=ContainerScratch(engine, postgresql, redis),
         images=partial(docker.images, engine, project=settings.compose_project),
-        services=NoServices(),
+        services=DockerServices(engine, settings.compose_project, settings.services),
         code=runner(docker.BACKEND, None),
     )

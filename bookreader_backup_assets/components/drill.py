@@ -192,4 +192,4 @@ class Nowhere:
         """See `Runner.stream`."""
         raise RefusedError("a drill never reaches what BookReader runs on")
 
-    run = session = read_tree = describe = stream
+    run = session = read_tree = local_folder = describe = stream

@@ -1,14 +1,10 @@
 """The monthly drill in Dagster: when it runs, what it shows, and what is red."""
 
-import dagster as dg
 import pytest
 
 from bookreader_backup_assets.actions.capture import capture
-from bookreader_backup_assets.actions.drill import drill
 from bookreader_backup_assets.actions.drill_report import reports_of
 from bookreader_backup_assets.actions.verify import verify
-from bookreader_backup_assets.assembly import drill_ground
-from bookreader_backup_assets.defs.assurance import KEY, report_unknown_drills, scenario_of
 
 
 @pytest.fixture

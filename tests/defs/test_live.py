@@ -136,8 +136,8 @@ def test_clock_and_sensors_run_unasked(live):
     )["repositoriesOrError"]["nodes"][0]
     schedules = {one["name"]: one["scheduleState"]["status"] for one in repository["schedules"]}
     sensors = {one["name"]: one["sensorState"]["status"] for one in repository["sensors"]}
-    ours = {"missed_captures", "seal_after", "reconcile"}
-    assert len(schedules) == 5
+    ours = {"missed_captures", "seal_after", "reconcile", "report_drills"}
+    assert len(schedules) == 6
     assert set(schedules.values()) == {"RUNNING"}
     assert {name for name, status in sensors.items() if status == "RUNNING"} >= ours
 

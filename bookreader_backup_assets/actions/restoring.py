@@ -96,13 +96,14 @@ class Restore:
 
     def start_services(self) -> None:
         """Start again what `stop_services` wrote down, and nothing else; staying away is an outcome."""
-        stopped = self.journal.last("services", [])
+        stopped, at = self.journal.last("services", []), self.at
         for name in stopped:
             try:
                 with self.step("start", said=name):
                     self.installation.services.start(name)
             except BackupError as error:
                 self.outcomes.append(failed("services", f"{name} did not come back: {error.message}"))
+        self.at = at  # what an error stopped at is not this
         if stopped:
             self.journal.note("started", services=[])
             if not any(outcome.check == "services" for outcome in self.outcomes):

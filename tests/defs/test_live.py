@@ -245,7 +245,10 @@ def test_no_secret_is_shown(live, sealed):
     files = [path for path in live.home.parent.rglob("*") if path.is_file()]
     assert len(files) > 5
     for path in files:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # SQLite's journals come and go
+            continue
         assert [secret for secret in quoted if secret.encode() in data] == [], path
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from bookreader_backup_assets import reach
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
+from bookreader_backup_assets.actions.references import file_columns
+from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
@@ -20,9 +22,11 @@ from bookreader_backup_assets.components.base import Component, Stored
 from bookreader_backup_assets.components.config import ConfigArchive
 from bookreader_backup_assets.components.config_restore import ConfigRestoration
 from bookreader_backup_assets.components.database_restore import DatabaseRestoration
+from bookreader_backup_assets.components.file_restore import FileRestoration
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
 from bookreader_backup_assets.components.redis import RedisRdb
+from bookreader_backup_assets.components.redis_restore import RedisRestoration
 from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.components.storage import StorageArchive
 from bookreader_backup_assets.components.storage_restore import StorageRestoration
@@ -64,6 +68,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         images=reached.images,
         restorations=_restorations(settings, reached, encryption),
         services=reached.services,
+        system=_system(settings, plan, reached),
         lock=settings.vault.expanduser() / LOCK,
         now=now,
     )
@@ -117,6 +122,20 @@ def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -
     return {f"{component.component}/{component.artifact}": component for component in made}
 
 
+def _system(settings: Settings, plan: Plan, reach: Reach) -> System:
+    return System(
+        stack=reach.stack,
+        postgresql=reach.postgresql,
+        postgresql_env=reach.postgresql_env,
+        database=reach.database,
+        storage=reach.storage,
+        storage_path=settings.storage_path,
+        columns=file_columns(settings.file_columns),
+        health_urls=settings.health_urls,
+        rto=plan.drill.objectives["system"].rto,
+    )
+
+
 def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorations:
     """Return how each scenario is restored."""
 
@@ -134,4 +153,17 @@ def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorat
     def config(stored: Stored, options: Options) -> Restoration:
         return ConfigRestoration(settings.config_root, settings.config_paths, encryption, stored, options)
 
-    return {"postgresql": database, "table": table, "storage": storage, "config": config}
+    def redis(stored: Stored, options: Options) -> Restoration:
+        return RedisRestoration(reach.redis_way, reach.scratch, stored, options)
+
+    def file(stored: Stored, options: Options) -> Restoration:
+        return FileRestoration(reach.storage, settings.storage_path, stored, options)
+
+    return {
+        "postgresql": database,
+        "table": table,
+        "redis": redis,
+        "storage": storage,
+        "file": file,
+        "config": config,
+    }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,15 @@ from urllib.parse import unquote, urlsplit
 
 from bookreader_backup_assets.actions.installation import Images
 from bookreader_backup_assets.components.base import Scratch
+from bookreader_backup_assets.components.redis_files import FilesWay
+from bookreader_backup_assets.components.redis_replica import ReplicaWay
+from bookreader_backup_assets.components.redis_talk import Talk
+from bookreader_backup_assets.components.redis_way import Way
 from bookreader_backup_assets.core.errors import SettingsError, SourceAbsentError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners.base import Runner, Services
 from bookreader_backup_assets.runners.local import LocalRunner, NoServices
+from bookreader_backup_assets.runners.stack import NoStack, Stack
 from bookreader_backup_assets.settings import Settings
 
 
@@ -28,15 +33,18 @@ class Reach:
     redis: Runner
     redis_cli: tuple[str, ...]
     redis_password: Secret | None
+    redis_way: Way
     storage: Runner
     scratch: Scratch
     images: Images
     services: Services
+    stack: Stack
     code: Runner | None
 
 
 def on_this_machine(settings: Settings) -> Reach:
     """Reach services by URLs and paths. Raises `SettingsError`."""
+    from bookreader_backup_assets.servers import redis as redis_servers
     from bookreader_backup_assets.servers.machine import MachineScratch
     from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
 
@@ -45,8 +53,17 @@ def on_this_machine(settings: Settings) -> Reach:
             return LocalRunner(programs=find())
         return LocalRunner()  # each call then says which program is not there
 
+    def master(rdb: Iterable[bytes], password: Secret) -> AbstractContextManager[redis_servers.RedisServer]:
+        found = redis_programs(settings.redis_programs)
+        return redis_servers.master(found, settings.scratch, rdb, password)
+
     database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
     cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
+    talk = Talk(
+        programs(partial(redis_programs, settings.redis_programs)),
+        ("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
+        settings.redis_password or cache.password,
+    )
     password = settings.postgresql_password or database.password
     env = {
         "PGHOST": database.host,
@@ -58,13 +75,15 @@ def on_this_machine(settings: Settings) -> Reach:
         postgresql=programs(partial(postgresql_programs, settings.postgresql_programs, server=False)),
         postgresql_env=env,
         database=database.path or settings.postgresql_database,
-        redis=programs(partial(redis_programs, settings.redis_programs)),
-        redis_cli=("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
-        redis_password=settings.redis_password or cache.password,
+        redis=talk.runner,
+        redis_cli=talk.cli,
+        redis_password=talk.password,
+        redis_way=ReplicaWay(talk, cache.host, cache.port or 6379, master),
         storage=LocalRunner(),
         scratch=MachineScratch(settings.scratch, settings.postgresql_programs, settings.redis_programs),
         images=dict,
         services=NoServices(),
+        stack=NoStack(),
         code=None,
     )
 
@@ -100,7 +119,10 @@ def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
 def in_docker(settings: Settings) -> Reach:
     """Reach services in their containers."""
     from bookreader_backup_assets.runners import docker
+    from bookreader_backup_assets.runners.compose import Compose
+    from bookreader_backup_assets.runners.docker_files import DockerFiles
     from bookreader_backup_assets.runners.docker_services import DockerServices
+    from bookreader_backup_assets.runners.docker_stack import DockerStack
     from bookreader_backup_assets.servers.containers import ContainerScratch
 
     engine = docker.Engine()
@@ -123,9 +145,16 @@ def in_docker(settings: Settings) -> Reach:
         redis=redis,
         redis_cli=("redis-cli",),
         redis_password=settings.redis_password,
+        redis_way=FilesWay(Talk(redis, ("redis-cli",), settings.redis_password), DockerFiles(redis)),
         storage=runner(docker.STORAGE, settings.storage_container),
         scratch=ContainerScratch(engine, postgresql, redis),
         images=partial(docker.images, engine, project=settings.compose_project),
         services=DockerServices(engine, settings.compose_project, settings.services),
+        stack=DockerStack(
+            Compose(
+                settings.config_root.absolute(), engine, settings.compose_project, settings.compose_files
+            ),
+            (settings.postgresql_container, settings.redis_container),
+        ),
         code=runner(docker.BACKEND, None),
     )

@@ -29,6 +29,7 @@ _MARK, _MARK_BYTES = re.compile(rb"[0-9a-f]{40}"), 40
 _HEAD = 19
 """Bytes of the longest head of a string: one of kind, and two lengths of nine."""
 _AUX, _SELECTDB, _EOF = 250, 254, 255
+_EXPIRY = {252: (8, 1), 253: (4, 1000)}  # bytes, and milliseconds of its unit
 _CRC = 8
 _TAIL = 1 + _CRC + _MARK_BYTES
 
@@ -39,18 +40,21 @@ class Skim:
     `databases` counts keys by logical database, those included whose time has run out; a count that
     could not be finished, because a newer Redis wrote a type unknown here, is None, and databases
     after that one are not in it. `aux` holds what the server says about itself: `redis-ver`, `ctime`
-    (seconds since the epoch, at the fork). `version` is the format's. Memory is one chunk.
+    (seconds since the epoch, at the fork). `version` is the format's. Memory is one chunk. With `at_ms`,
+    milliseconds since the epoch, `expired` counts the keys whose time has run out by then.
 
     Iterating raises `DamagedError` if it is no dump, or after the last chunk if it is cut short.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], at_ms: int | None = None) -> None:
         self._chunks = chunks
+        self._at_ms = at_ms
         self._program = self._records()
         self._asked: Any = None  # what the program waits for; None before its start
         self._walk: Callable[[bytes, int], int] = self._begin
         self._database = "0"
         self.databases: dict[str, int | None] = {}
+        self.expired: dict[str, int] = {}
         self.aux: dict[str, str] = {}
         self.version = 0
 
@@ -154,6 +158,12 @@ class Skim:
                     self.aux[name] = value
             elif kind == _SELECTDB:
                 database = self._database = str((yield LENGTH))
+            elif kind in _EXPIRY and self._at_ms is not None:
+                size, unit = _EXPIRY[kind]
+                value = 0
+                for place in range(size):
+                    value |= (yield BYTE) << 8 * place
+                self.expired[database] = self.expired.get(database, 0) + (value * unit <= self._at_ms)
             elif kind in OPCODES:
                 yield from OPCODES[kind]()
             else:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +126,14 @@ def scratch(programs: Path, folder: Path, rdb: Iterable[bytes]) -> Iterator[Scra
     nobody = {"replicaof": "127.0.0.1 1"}
     with start(programs, folder, rdb=rdb, tcp=False, options=nobody) as server:
         yield ScratchRedis(LocalRunner(), server.cli, server.version)
+
+
+def master(
+    programs: Path, folder: Path, rdb: Iterable[bytes], password: Secret
+) -> AbstractContextManager[RedisServer]:
+    """Start a server on a dump that another is to be made the replica of. Raises as `start` does."""
+    at_once = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}  # no second replica will come
+    return start(programs, folder, password=password, rdb=rdb, options=at_once)
 
 
 def check_rdb(programs: Path, folder: Path, rdb: Iterable[bytes]) -> None:

@@ -49,7 +49,7 @@ def test_a_foreign_key_that_would_break_refuses_it(kept):
     later = kept.sql("SELECT max(id) FROM users")
     kept.sql(f"INSERT INTO books ({owner}, title) VALUES ({later}, 'theirs')")
     before = kept.rows()
-    with pytest.raises(RefusedError, match="public.books: 1 row") as refused:
+    with pytest.raises(RefusedError, match=r"public\.books: 1 row") as refused:
         restore(kept.installation, "table", options=USERS, confirm=kept.database)
     assert later in refused.value.message
     assert kept.rows() == before

@@ -13,7 +13,9 @@ import pytest
 from bookreader_backup_assets.cli.main import COMMANDS
 from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.core.artifact import Entry, Proof
+from bookreader_backup_assets.core.drill import DrillReport, Part, Result
 from bookreader_backup_assets.core.manifest import Failure, Manifest, Member
+from bookreader_backup_assets.core.restore_plan import RestoreReport, StepTaken
 from bookreader_backup_assets.settings import load_settings, variables
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +65,9 @@ def test_the_settings_in_the_readme_are_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [Entry, Proof, Row, Failure, Manifest, Member], ids=lambda kind: kind.__name__
+    "kind",
+    [Entry, Proof, Row, Failure, Manifest, Member, RestoreReport, StepTaken, DrillReport, Part, Result],
+    ids=lambda kind: kind.__name__,
 )
 def test_formats_name_every_field(kind):
     """`formats.md` says something of each field that is ever stored."""

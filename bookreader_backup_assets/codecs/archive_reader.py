@@ -87,6 +87,33 @@ def read_some(
             member = taken.member
 
 
+def span(rows: Iterable[Row]) -> int:
+    """Return how many bytes of the archive `read_some` reads for some files."""
+    return sum(max(row.offset + row.length for row in group) - group[0].offset for group in _together(rows))
+
+
+class Onward:
+    """A stream that can only be read from its start, as ranges of it that are asked for in its order."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self._at = 0
+
+    def read(self, offset: int, length: int) -> Iterator[bytes]:
+        """Yield the bytes from `offset`, having passed over those before."""
+        end = offset + length
+        while self._at < end:
+            chunk = self._rest or next(self._chunks, b"")
+            if not chunk:
+                return
+            self._rest = chunk[max(end - self._at, 0) :]
+            piece = chunk[max(offset - self._at, 0) : end - self._at]
+            self._at += len(chunk) - len(self._rest)
+            if piece:
+                yield piece
+
+
 def _together(rows: Iterable[Row]) -> Iterator[list[Row]]:
     group: list[Row] = []
     end = 0

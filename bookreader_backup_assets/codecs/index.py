@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,9 +139,12 @@ class IndexWriter:
         self._held = 0
 
 
-def read(chunks: Iterable[bytes]) -> Iterator[Row]:
-    """Yield the rows of an index, in the archive's order. Raises `DamagedError`."""
-    return map(Row.from_json, _lines(chunks))
+def read(chunks: Iterable[bytes], of: Callable[[bytes], bool] | None = None) -> Iterator[Row]:
+    """Yield the rows of an index, in the archive's order; only those `of` whose path it says yes.
+
+    Passing over a path takes a tenth of the time of a row. Raises `DamagedError`.
+    """
+    return (Row.from_json(line) for line in _lines(chunks) if of is None or of(_path(line)))
 
 
 def find(chunks: Iterable[bytes], path: bytes) -> Row | None:
@@ -149,6 +152,13 @@ def find(chunks: Iterable[bytes], path: bytes) -> Row | None:
     start = b'{"path":' + json.dumps(as_text(path)).encode("ascii") + b","
     found = next((line for line in _lines(chunks) if line.startswith(start)), None)
     return None if found is None else Row.from_json(found)
+
+
+def _path(line: bytes) -> bytes:
+    start, end = len(b'{"path":"'), line.find(b'","kind":"')  # not within the path: there it is escaped
+    if not line.startswith(b'{"path":"') or end < 0:
+        return Row.from_json(line).path
+    return line[start:end] if b"\\" not in line[:end] else as_path(json.loads(line[start - 1 : end + 1]))
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -123,9 +123,12 @@ class Matching:
                 item = next(self.items, None)
             else:
                 assert row is not None
-                assert item is not None
-                yield Pair(row, item, tuple(self._differences(row, item)))
+                yield self.pair(row, item)
                 row, item = next(rows, None), next(self.items, None)
+
+    def pair(self, row: Row, item: TreeItem | None) -> Pair:
+        """Compare one path, with what is there."""
+        return Pair(row, item, () if item is None else tuple(self._differences(row, item)))
 
     def _differences(self, row: Row, item: TreeItem) -> Iterator[str]:
         files = ("file", "hardlink")

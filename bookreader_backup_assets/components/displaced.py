@@ -42,8 +42,10 @@ def live_folder(runner: Runner, path: str, options: Options) -> bytes:
     return real
 
 
-def require_movable(folder: bytes) -> None:
-    """Raise `RefusedError` unless renames can be made in `folder`, as far as can be told before."""
+def require_movable(folder: bytes, paths: Iterable[bytes] | None = None) -> None:
+    """Raise `RefusedError` unless renames can be made in `folder`, or of some `paths` of it, as far as can
+    be told before.
+    """
     at = folder
     while not os.path.isdir(at):
         at = os.path.dirname(at)
@@ -51,7 +53,11 @@ def require_movable(folder: bytes) -> None:
         raise RefusedError(
             f"{as_text(at)} may not be written to", hint="run as the owner of the files, or as root"
         )
-    if below := staging.mounted_below(folder):
+    below = staging.mounted_below(folder)
+    if paths is not None and below:
+        places = [os.path.join(folder, path) + b"/" for path in paths]
+        below = [mount for mount in below if any(place.startswith(mount + b"/") for place in places)]
+    if below:
         raise RefusedError(
             f"something is mounted below {as_text(folder)}: {', '.join(map(as_text, below[:_SHOWN]))}",
             hint="unmount it, or restore into a folder (--into FOLDER) and copy from there",
@@ -94,6 +100,11 @@ def swap_of(state: State) -> Swap:
     return Swap(as_path(state["folder"]), as_path(state["beside"]))
 
 
+def begun_ns(state: State) -> int:
+    """Return when the moves of a state were written down, by the clock of its disk."""
+    return os.stat(os.path.join(as_path(state["beside"]), swap.PLAN)).st_mtime_ns
+
+
 def undo(state: State) -> None:
     """Put back what was displaced; see `Restoration.undo`. Raises `RefusedError` if it has been removed."""
     made = swap_of(state)
@@ -116,7 +127,23 @@ def abandon(state: State) -> None:
 
 def accept(state: State) -> None:
     """Remove what was displaced, but not what nobody expected; see `Restoration.accept`."""
-    staging.remove(swap_of(state).beside, but_for=swap.ASIDE)
+    made = swap_of(state)
+    if (plan := made.plan()) is not None:
+        _spare(made, {move.path for move in plan.moves}, begun_ns(state))
+    staging.remove(made.beside, but_for=swap.ASIDE)
+
+
+def _spare(made: Swap, moved: set[bytes], since: int) -> None:
+    """Put aside what was written, since the moves were, into folders that an undo took out again."""
+    new, aside = (os.path.join(made.beside, name) for name in (swap.NEW, swap.ASIDE))
+    for folder, _, names in os.walk(new):
+        for name in names:
+            status = os.lstat(path := os.path.join(folder, name))
+            renamed = os.path.relpath(path, new) in moved or status.st_nlink > 1  # that sets its ctime too
+            if not renamed and status.st_ctime_ns > since:
+                box = os.path.join(aside, os.path.relpath(folder, new).replace(b"/", b"_")[:200])
+                os.makedirs(box, exist_ok=True)
+                os.rename(path, os.path.join(box, name))
 
 
 def judged(check: str, pairs: Iterable[Pair], left_out: Iterable[Row], said: str = "") -> Outcome:
@@ -140,6 +167,13 @@ def judged(check: str, pairs: Iterable[Pair], left_out: Iterable[Row], said: str
         more = f"; and {count - _SHOWN} more" if count > _SHOWN else ""
         return failed(check, f"{'; '.join(shown)}{more}{said}", differences=count, **measured)
     return passed(check, f"{files} files, {total} bytes, equal to those captured{said}", **measured)
+
+
+def is_news(pair: Pair, since: int) -> bool:
+    """Whether a difference comes from what somebody wrote after that instant."""
+    if pair.item is None or pair.item.mtime_ns <= since:
+        return False
+    return pair.row is None or (pair.row.kind == "folder" and pair.differs == ("time",))
 
 
 def is_left_out(row: Row, options: Options, path: str) -> bool:

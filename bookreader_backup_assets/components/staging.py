@@ -19,6 +19,8 @@ from bookreader_backup_assets.runners.tree import as_text
 
 PREFIX = b".bookreader-restore-"
 """What the names of our own folders begin with, beside a target and in it."""
+BLOCK = 4096
+"""Bytes that a path takes on a disk besides its content, about."""
 _OURS = 0o700
 _MOUNTS = "/proc/self/mountinfo"
 _ESCAPED = re.compile(rb"\\([0-7]{3})")

@@ -29,9 +29,6 @@ from bookreader_backup_assets.core.streams import Meter, Progress
 from bookreader_backup_assets.runners.base import Runner
 from bookreader_backup_assets.runners.tree import as_path, as_text, read_tree
 
-_BLOCK = 4096
-"""Bytes that a path takes on a disk besides its content, about."""
-
 
 @dataclass(frozen=True)
 class StorageRestoration:
@@ -67,7 +64,9 @@ class StorageRestoration:
             raise RefusedError(f"{self.options.into} {why}", hint="name another folder, or leave --in-place")
         held = self.stored.entry.fingerprint
         count = held["files"] + held["folders"] + held["links"]
-        needed = self._differing_bytes(folder) if self.options.in_place else held["bytes"] + count * _BLOCK
+        needed = (
+            self._differing_bytes(folder) if self.options.in_place else held["bytes"] + count * staging.BLOCK
+        )
         place = staging.place_for(folder, "x")
         where = "in it" if os.path.dirname(place) == folder else "beside it"
         how = "only the files that differ" if self.options.in_place else f"{held['files']} files"
@@ -135,14 +134,14 @@ class StorageRestoration:
             seen = self.runner.local_folder(self.path)
             if seen is None or os.path.realpath(os.fsencode(seen)) != made.root:
                 return failed("swapped", f"{self.path} is not the folder that was written to any more")
-        since = os.stat(os.path.join(made.beside, swap.PLAN)).st_mtime_ns
+        since = displaced.begun_ns(state)
         pairs = self._pairs(made.root, reads=False)
         aside = len(made.put_aside())
         said = f"; {aside} paths that nobody expected were put aside" if aside else ""
         kept = f"; what was there is kept in {state['beside']}"
         return displaced.judged(
             "swapped",
-            (pair for pair in pairs if not _is_news(pair, since)),
+            (pair for pair in pairs if not displaced.is_news(pair, since)),
             self._left_out(),
             said + kept,
         )
@@ -206,15 +205,8 @@ class StorageRestoration:
         needed = 0
         for pair in self._pairs(folder, reads=False):
             if pair.row is not None and (pair.item is None or {"content", "time"} & {*pair.differs}):
-                needed += pair.row.size + _BLOCK
+                needed += pair.row.size + staging.BLOCK
         return needed
-
-
-def _is_news(pair: Pair, since: int) -> bool:
-    """Whether a difference comes from what somebody wrote after that instant."""
-    if pair.item is None or pair.item.mtime_ns <= since:
-        return False
-    return pair.row is None or (pair.row.kind == "folder" and pair.differs == ("time",))
 
 
 def _instant(beside: bytes) -> int:

@@ -70,10 +70,10 @@ class InPlace:
                 if before is not None and before.path != item.path:
                     yield before
                     before = None
-                if staged and (before is None or item.kind != "folder"):
+                stays = before is not None and (not staged or item.kind == before.kind == "folder")
+                if staged and not stays:
                     new.add(item.path)
-                if before is None or item.kind != "folder":
-                    before = item
+                before = before if stays else item
             if before is not None:
                 yield before
 

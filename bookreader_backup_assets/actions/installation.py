@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
+from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.codecs.chain import Codecs
 from bookreader_backup_assets.components.base import Component, Scratch, Stored
 from bookreader_backup_assets.components.restoration import Restoration
@@ -62,7 +63,7 @@ class Installation:
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
     is to have; `restorations` are by scenario; `services` use the data, and are stopped while it is
     replaced; `lock` is the file that lets one restore work at a time. `zone` is the plan's timezone;
-    `now` is the clock; `watch` shows what takes long.
+    `system` is all of it together; `now` is the clock; `watch` shows what takes long.
     """
 
     vault: Vault
@@ -73,6 +74,7 @@ class Installation:
     zone: ZoneInfo
     restorations: Restorations = field(default_factory=dict)
     services: Services = field(default_factory=NoServices)
+    system: System | None = None
     lock: Path = Path(tempfile.gettempdir()) / "bookreader-backup.lock"
     images: Images = dict
     now: Callable[[], datetime] = utc_now

@@ -65,22 +65,42 @@ def restore(
     anything is touched; what fails later is raised after it was cleared away and reported. A restore that
     was killed is gone on with, or finished first if it was another.
     """
-    options = options or Options()
     entry = _entry(installation, scenario, from_set)
+    with alone(installation):
+        return restore_alone(
+            installation, scenario, entry, options or Options(), confirm=confirm, no_safety=no_safety
+        )
+
+
+def restore_alone(
+    installation: Installation,
+    scenario: str,
+    entry: Entry,
+    options: Options,
+    *,
+    confirm: str | None,
+    no_safety: str = "",
+    within: str = "",
+) -> RestoreReport:
+    """Carry out a restore as `restore` does, for one that holds the lock.
+
+    `within` is the id of the restore of a system that this is a part of; `confirm` is None where that one
+    was confirmed.
+    """
     _, made = restoration(installation, scenario, entry, options)
     header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
-    with alone(installation):
-        mine = next((j for j in unfinished(installation) if _same(j, scenario, header)), None)
-        finish(installation, target=made.target, but_for=mine.id if mine else "")
-        planned = _plan(installation, scenario, from_set, entry, made, into=options.into)
-        if options.into is None:  # who named another place has typed it
-            require_confirmed(planned.target, confirm, planned.preview.replaces)
-        for room in planned.preview.rooms:
-            if not room.enough and mine is None:
-                raise _no_room(room, scenario, options)
-        journal = mine or Journal.begin(installation, scenario, header)
-        work = Restore(installation, journal, scenario, entry, options, made)
-        return _carry_out(work, planned.preview, no_safety)
+    header |= {"within": within} if within else {}
+    mine = next((j for j in unfinished(installation) if _same(j, scenario, header)), None)
+    finish(installation, target=made.target, but_for={within, mine.id if mine else ""})
+    planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
+    if options.into is None and confirm is not None:  # who named another place has typed it
+        require_confirmed(planned.target, confirm, planned.preview.replaces)
+    for room in planned.preview.rooms:
+        if not room.enough and mine is None:
+            raise _no_room(room, scenario, options)
+    journal = mine or Journal.begin(installation, scenario, header)
+    work = Restore(installation, journal, scenario, entry, options, made)
+    return _carry_out(work, planned.preview, no_safety)
 
 
 def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport:

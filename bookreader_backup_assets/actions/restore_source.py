@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.stored import StoredArtifact
@@ -53,6 +55,16 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
             " if its source was mended, `bookreader-backup verify` looks again",
         )
     return entry
+
+
+def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
+    """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
+    days = sorted({entry.set for entry in catalog.entries() if entry.regular}, reverse=True)
+    for day in days:
+        held = [catalog.of_day(asset, day) for asset in assets]
+        if all(entry and catalog.standing(entry).verdict is Verdict.PASSED for entry in held):
+            return day
+    return days[0] if days else ""
 
 
 def restoration(

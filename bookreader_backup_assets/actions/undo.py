@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
+
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import GAVE_UP, UNDO, Journal, alone, find, unfinished
@@ -13,6 +16,7 @@ from bookreader_backup_assets.actions.restoring import (
     safety_of,
     swap,
 )
+from bookreader_backup_assets.actions.system_undo import close, is_system, parts_of, undo_system
 from bookreader_backup_assets.core.errors import BackupError, RefusedError, SourceError
 from bookreader_backup_assets.core.restore_plan import (
     ABANDONED,
@@ -32,11 +36,16 @@ def undo(installation: Installation, identity: str, *, confirm: str) -> RestoreR
     """
     with alone(installation):
         journal = find(installation, identity)
-        finish(installation, target=journal.header["target"], but_for=journal.id)
-        work = _work(installation, journal)
-        require_confirmed(work.restoration.target, confirm, f"what {journal.id} restored")
-        _require_undoable(work)
-        return _undo(work) if journal.has("swap") else _abandon(work)
+        if is_system(journal):
+            require_confirmed(journal.header["target"], confirm, f"what {journal.id} restored")
+            parts = parts_of(installation, journal)
+            finish(
+                installation, target=journal.header["target"], but_for={journal.id, *(p.id for p in parts)}
+            )
+            return undo_system(installation, journal, partial(_undo_part, installation))
+        finish(installation, target=journal.header["target"], but_for={journal.id})
+        require_confirmed(journal.header["target"], confirm, f"what {journal.id} restored")
+        return _undo_part(installation, journal)
 
 
 def accept(installation: Installation, identity: str, *, confirm: str) -> None:
@@ -44,26 +53,34 @@ def accept(installation: Installation, identity: str, *, confirm: str) -> None:
     with alone(installation):
         journal = find(installation, identity)
         finish(installation, target=journal.header["target"])
-        work = _work(installation, journal)
-        require_confirmed(work.restoration.target, confirm, f"what {journal.id} keeps for its undo")
-        work.restoration.accept(journal.last("state", {}))
-        if not journal.is_accepted:
-            journal.accepted()
+        require_confirmed(journal.header["target"], confirm, f"what {journal.id} keeps for its undo")
+        for each in [*(parts_of(installation, journal) if is_system(journal) else ()), journal]:
+            if not is_system(each) and each.last("state"):
+                _work(installation, each).restoration.accept(each.last("state", {}))
+            if not each.is_accepted:
+                each.accepted()
 
 
-def finish(installation: Installation, *, target: str = "", but_for: str = "") -> list[RestoreReport]:
-    """Finish the restores that were killed, and return their reports.
+def finish(
+    installation: Installation, *, target: str = "", but_for: Collection[str] = ()
+) -> list[RestoreReport]:
+    """Finish the restores that were killed, but for some ids, and return the reports.
 
     What had begun to replace is finished, since it had been compared; of others, what was made beside is
     removed. Services that were stopped for them are started. Call it `alone`. Raises `SourceError` for
-    one that cannot be finished; with `target`, only if it is of that.
+    one that cannot be finished; with `target`, only if it is of that. A system's parts are finished, and
+    the rest of it is left to the same command.
     """
     reports = []
-    for journal in unfinished(installation):
-        if journal.id == but_for:
+    for journal in sorted(unfinished(installation), key=is_system):  # after its parts
+        if journal.id in but_for:
             continue
         try:
-            reports.append(_finish(_work(installation, journal)))
+            reports.append(
+                _finish_system(installation, journal)
+                if is_system(journal)
+                else _finish(_work(installation, journal))
+            )
         except BackupError as error:
             if target and journal.header["target"] != target:
                 continue
@@ -80,6 +97,8 @@ def leave(installation: Installation, identity: str) -> RestoreReport:
     journal = find(installation, identity)
     if journal not in unfinished(installation):
         raise RefusedError(f"{journal.id} has ended", hint="see: bookreader-backup restore reports")
+    if is_system(journal):
+        return close(installation, journal)
     work = _work(installation, journal)
     owed = ", ".join(journal.last("services", ()))
     work.at = journal.records[-1]["step"] if journal.records else "begin"
@@ -87,6 +106,18 @@ def leave(installation: Installation, identity: str) -> RestoreReport:
         "it was killed, and left as it was", hint=f"start by hand: {owed}" if owed else "look at its state"
     )
     return journal.end(work.report(FAILED, left))
+
+
+def _finish_system(installation: Installation, journal: Journal) -> RestoreReport:
+    if journal.is_undoing:
+        return undo_system(installation, journal, partial(_undo_part, installation))
+    return close(installation, journal, start=True)
+
+
+def _undo_part(installation: Installation, journal: Journal) -> RestoreReport:
+    work = _work(installation, journal)
+    _require_undoable(work)
+    return _undo(work) if journal.has("swap") else _abandon(work)
 
 
 def _finish(work: Restore) -> RestoreReport:

@@ -15,8 +15,11 @@ from bookreader_backup_assets.actions import restore as restoring
 from bookreader_backup_assets.actions import undo as undoing
 from bookreader_backup_assets.actions.journal import alone, journals
 from bookreader_backup_assets.actions.restore_source import LATEST
+from bookreader_backup_assets.actions.system import restore_system
+from bookreader_backup_assets.actions.system_plan import PARTS, plan_system
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output, restore_output
+from bookreader_backup_assets.cli import restore_system as restore_system_output
 from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.settings import load_settings
@@ -78,6 +81,10 @@ def command() -> None:
     """  # noqa: D301 - click's mark for a block that keeps its lines
 
 
+def _always(function: Function) -> Function:
+    return reduce(lambda made, option: option(made), reversed(_ALWAYS), function)
+
+
 def _scenario(name: str, help_text: str, *options: Function) -> None:
     """Add a command that restores one scenario, with the options that it knows."""
 
@@ -93,7 +100,7 @@ def _scenario(name: str, help_text: str, *options: Function) -> None:
             )
         _restore(name, wanted, always, as_json=as_json)
 
-    made = reduce(lambda function, option: option(function), reversed((*options, *_ALWAYS)), run)
+    made = reduce(lambda function, option: option(function), reversed(options), _always(run))
     command.add_command(click.command(name, help=help_text)(made))
 
 
@@ -131,6 +138,34 @@ _scenario(
     "Restore the compose file, .env, nginx and certificates: decrypted and compared.",
     click.option("--into", metavar="FOLDER", help=_INTO.format("folder")),
 )
+
+
+@command.command("system")
+@_always
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="PART",
+    help=f"Leave this part as it is; repeatable: {', '.join(PARTS)}.",
+)
+def system(without: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Restore all of BookReader, on a host that has only Docker, or over a damaged one.
+
+    The configuration, the images of the manifest, PostgreSQL, Redis, storage, then all services; at last
+    the migration, the files that rows point to, and the health URLs. NAME is this host's name. What was
+    restored before it stopped, or was stopped, is not restored again by the same command.
+    """
+    installation = _installation(given["vault"])
+    if given["plan_only"] or not (given["confirm"] or as_json):
+        restore_system_output.plan(plan_system(installation, given["from_set"], without), as_json=as_json)
+        if given["plan_only"]:
+            return
+        raise RefusedError("nothing was done: the name of the host was not typed back")
+    report = restore_system(
+        installation, given["from_set"], without, confirm=given["confirm"], no_safety=given["no_safety"]
+    )
+    assert installation.system is not None
+    restore_system_output.reported(report, installation.system.rto, as_json=as_json)
 
 
 @command.command("undo")

@@ -8,7 +8,7 @@ from typing import Any
 
 from bookreader_backup_assets.actions.journal import Journal
 from bookreader_backup_assets.cli import output
-from bookreader_backup_assets.core.restore_plan import RESTORED, UNDONE, RestorePlan, RestoreReport
+from bookreader_backup_assets.core.restore_plan import RESTORED, UNDONE, RestorePlan, RestoreReport, Room
 
 
 def plan(planned: RestorePlan, *, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def plan(planned: RestorePlan, *, as_json: bool) -> None:
         ["replaces", preview.replaces],
         ["keeps", planned.safety],
         ["stops", ", ".join(planned.stops) or "nothing"],
-        *(["room", _room(room.where, room.needed, room.free)] for room in preview.rooms),
+        *(["room", room(one)] for one in preview.rooms),
         ["takes", f"about {output.span(preview.seconds)}" if preview.seconds is not None else "-"],
         *(["note", note] for note in preview.notes),
     ]
@@ -82,6 +82,11 @@ def document(done: RestoreReport) -> dict[str, Any]:
     return {**asdict(done), "good": done.good}
 
 
+def room(one: Room) -> str:
+    """Return what room is wanted and free, in one line."""
+    return f"{one.where}: {output.size(one.needed)} wanted, {output.size(one.free)} free"
+
+
 def _row(journal: Journal) -> dict[str, Any]:
     made = journal.report()
     result = made["result"] if made else "killed"
@@ -92,7 +97,3 @@ def _row(journal: Journal) -> dict[str, Any]:
         "result": UNDONE if journal.is_undone else result,
         "kept": "accepted" if journal.is_accepted else journal.last("safety", ""),
     }
-
-
-def _room(where: str, needed: int, free: int | None) -> str:
-    return f"{where}: {output.size(needed)} wanted, {output.size(free)} free"

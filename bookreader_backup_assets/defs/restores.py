@@ -1,5 +1,7 @@
 """One job per restore scenario, with typed run config: it shows its plan, until it is told to go on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -8,6 +10,8 @@ from pydantic import Field
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.restore import plan, restore
 from bookreader_backup_assets.actions.restore_source import LATEST
+from bookreader_backup_assets.actions.system import restore_system
+from bookreader_backup_assets.actions.system_plan import SystemPlan, plan_system
 from bookreader_backup_assets.actions.undo import undo
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.core.restore_plan import UNDONE, Options, RestorePlan, RestoreReport
@@ -57,6 +61,12 @@ class ConfigurationConfig(RestoreConfig):
     """The configuration."""
 
     into: str = Field("", description="Put it into this folder, and replace nothing.")
+
+
+class SystemConfig(RestoreConfig):
+    """All of it."""
+
+    without: list[str] = Field([], description="Parts that are left as they are.")
 
 
 class UndoConfig(dg.Config):
@@ -113,6 +123,26 @@ def restore_jobs() -> list[dg.JobDefinition]:
         """The compose file, .env, nginx and certificates, decrypted and compared."""
         _restored(context, config, installation, "config")
 
+    @dg.op(name="system_restore")
+    def system(
+        context: dg.OpExecutionContext, config: SystemConfig, installation: dg.ResourceParam[Installation]
+    ) -> None:
+        """All parts of one set, on an empty host or over a damaged system; then everything is started."""
+        with failures_shown():
+            planned = plan_system(installation, config.from_set, config.without)
+            context.add_output_metadata({"plan": dg.MetadataValue.md(_system_text(planned))})
+            if _only_planned(context, config, planned.target):
+                return
+            with _never_again():
+                report = restore_system(
+                    installation,
+                    config.from_set,
+                    config.without,
+                    confirm=config.confirm,
+                    no_safety=config.no_safety,
+                )
+        _show(context, report)
+
     @dg.op(name="undo_restore")
     def back(
         context: dg.OpExecutionContext, config: UndoConfig, installation: dg.ResourceParam[Installation]
@@ -121,7 +151,7 @@ def restore_jobs() -> list[dg.JobDefinition]:
         with failures_shown():
             _show(context, undo(installation, config.report, confirm=config.confirm))
 
-    return [_job(op) for op in (database, table, redis, storage, file, configuration, back)]
+    return [_job(op) for op in (database, table, redis, storage, file, configuration, system, back)]
 
 
 def _job(op: dg.OpDefinition) -> dg.JobDefinition:
@@ -145,12 +175,9 @@ def _restored(
     with failures_shown():
         planned = plan(installation, scenario, config.from_set, options)
         context.add_output_metadata({"plan": dg.MetadataValue.md(_plan_text(planned))})
-        if config.plan_only:
-            context.log.info(
-                "nothing was done: to restore, set plan_only to false and confirm to %s", planned.target
-            )
+        if _only_planned(context, config, planned.target):
             return
-        try:
+        with _never_again():
             report = restore(
                 installation,
                 scenario,
@@ -159,10 +186,23 @@ def _restored(
                 confirm=config.confirm,
                 no_safety=config.no_safety,
             )
-        except BackupError as error:  # no run may be retried by itself: somebody has to look
-            said = f"{error.message}\n{error.hint}" if error.hint else error.message
-            raise dg.Failure(description=said, allow_retries=False) from error
     _show(context, report)
+
+
+def _only_planned(context: dg.OpExecutionContext, config: RestoreConfig, target: str) -> bool:
+    if config.plan_only:
+        context.log.info("nothing was done: to restore, set plan_only to false and confirm to %s", target)
+    return config.plan_only
+
+
+@contextmanager
+def _never_again() -> Iterator[None]:
+    """No run may be retried by itself: somebody has to look."""
+    try:
+        yield
+    except BackupError as error:
+        said = f"{error.message}\n{error.hint}" if error.hint else error.message
+        raise dg.Failure(description=said, allow_retries=False) from error
 
 
 def _show(context: dg.OpExecutionContext, report: RestoreReport) -> None:
@@ -187,6 +227,19 @@ def _metadata(report: RestoreReport) -> dict[str, Any]:
         "seconds": sum(step.seconds for step in report.steps),
         **{f"seconds_{step.step}": step.seconds for step in report.steps},
     }
+
+
+def _system_text(planned: SystemPlan) -> str:
+    facts = {
+        "from": f"set {planned.set}",
+        **{f"{one.part} replaces": f"{one.replaces}, from `{one.artifact}`" for one in planned.parts},
+        "stops": ", ".join(planned.stops) or "nothing",
+        "takes": f"about {planned.seconds:.0f} s; the guide allows {planned.rto:.0f} s",
+        "confirm with": f"`{planned.target}`",
+    }
+    lines = [f"- **{name}**: {value}" for name, value in facts.items()]
+    steps = [f"{number}. {step}" for number, step in enumerate(planned.steps, 1)]
+    return "\n".join([*lines, "", *steps, "", *(f"> {note}" for note in (*planned.images, *planned.notes))])
 
 
 def _plan_text(planned: RestorePlan) -> str:

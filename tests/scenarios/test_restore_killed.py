@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,17 @@ import pytest
 from bookreader_backup_assets.actions.journal import alone, journals, unfinished
 from bookreader_backup_assets.actions.restore import restore
 from bookreader_backup_assets.actions.undo import finish, undo
+from bookreader_backup_assets.core.restore_plan import Options
 
 SCENARIOS = {
     "postgresql": ("rows", lambda there: there.sql("DELETE FROM alembic_version; DROP TABLE empty")),
+    "storage": ("files", lambda there: shutil.rmtree(there.storage / "books")),
+    "file": ("files", lambda there: (there.storage / "covers/2.bin").write_bytes(b"junk")),
 }
 """Each scenario: what of a BookReader it restores, and how that is damaged first."""
+COMPONENTS = {"file": "storage"}
+"""What is backed up for a scenario, where that is called otherwise."""
+OPTIONS = {"file": Options(paths=("covers",))}
 MOMENTS = 3
 
 
@@ -24,6 +31,8 @@ def command(there, scenario, *options):
     """Start a restore in a process of its own."""
     argv = [sys.executable, "-m", "bookreader_backup_assets", "restore", scenario, *options]
     target = restore_target(there, scenario)
+    for path in options_of(scenario).paths:
+        argv += ["--path", path]
     return subprocess.Popen(
         [*argv, "--confirm", target],
         env={**os.environ, **there.environ},
@@ -36,7 +45,12 @@ def restore_target(there, scenario):
     """The name that an operator types back."""
     from bookreader_backup_assets.actions.restore import plan
 
-    return plan(there.installation, scenario).target
+    return plan(there.installation, scenario, options=options_of(scenario)).target
+
+
+def options_of(scenario):
+    """What a scenario is asked besides what and from where."""
+    return OPTIONS.get(scenario, Options())
 
 
 def killed(there, scenario, after):
@@ -66,7 +80,7 @@ def damaged(request, embedded_bookreader):
     """A scenario, a BookReader whose data of it was damaged after a backup, and a way to look at it."""
     what, damage = SCENARIOS[request.param]
     there = embedded_bookreader
-    there.back_up(request.param)
+    there.back_up(COMPONENTS.get(request.param, request.param))
     good = getattr(there, what)()
     damage(there)
     return request.param, there, getattr(there, what), good
@@ -82,7 +96,8 @@ def test_the_same_command_goes_on(damaged):
     scenario, there, look, good = damaged
     for moment in moments(seconds_of_one(there, scenario)):
         killed(there, scenario, moment)
-    report = restore(there.installation, scenario, confirm=restore_target(there, scenario))
+    target = restore_target(there, scenario)
+    report = restore(there.installation, scenario, options=options_of(scenario), confirm=target)
     assert report.good
     assert look() == good
     assert unfinished(there.installation) == []

@@ -116,12 +116,7 @@ class FilesWay:
             if not kept["held"]:
                 self._fill(state, len(EMPTY), [EMPTY])
             else:
-                before = self.container.find(kept["before"])
-                if before is None:
-                    raise SourceError(
-                        f"{kept['before']} is not there any more: the state from before is lost"
-                    )
-                self.container.put(kept["file"], before.size, before.chunks(), before)
+                self.container.copy(kept["before"], kept["file"])
         if state["ran"]:
             self._start()
             with suppress(BackupError):  # it is back, and what is left is in nobody's way

@@ -21,9 +21,9 @@ from bookreader_backup_assets.servers import postgresql
 from bookreader_backup_assets.servers.redis_wire import free_port
 from tests.fixtures.installation import KEY
 from tests.fixtures.living import _KEYS, _ROWS
+from tests.fixtures.pages import RUNBOOKS, blocks
 from tests.fixtures.postgresql import programs
 from tests.fixtures.trees import look
-from tests.pages import RUNBOOKS, blocks
 
 PAGE = RUNBOOKS / "without-this-program.md"
 PASSWORD = "another server's password"

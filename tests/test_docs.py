@@ -3,14 +3,16 @@
 import dataclasses
 import json
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 
-from bookreader_backup_assets.cli.main import COMMANDS
+from bookreader_backup_assets.cli.main import COMMANDS, group
 from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.core.artifact import Entry, Proof
 from bookreader_backup_assets.core.drill import DrillReport, Part, Result
@@ -33,15 +35,46 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_and_settings_exist(page):
-    """Each `bookreader-backup` command and `BACKUP_` setting in a document exists."""
+def test_commands_parse(page):
+    """Each `bookreader-backup …` in a document is one that the program takes: command, options, arguments."""
     text = page.read_text(encoding="utf-8")
-    for command in re.findall(
-        r"`bookreader-backup ([a-z-]+)|^bookreader-backup ([a-z-]+)", text, re.MULTILINE
-    ):
-        assert "".join(command) in COMMANDS
+    inline = re.findall(r"`(bookreader-backup(?: [^`|\\]+)?)`", re.sub(r"\s+", " ", text))
+    for line in inline + re.findall(r"^ *(bookreader-backup .*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)[1:]
+        try:
+            parse(group, words)
+        except click.exceptions.Exit:  # --help, --version
+            pass
+        except click.UsageError as error:
+            pytest.fail(f"{line}: {error.format_message()}")
+
+
+def parse(command, words, parent=None):
+    """Have click parse words, and do nothing. Raises `click.UsageError`."""
+    if not isinstance(command, click.Group):
+        command.make_context(command.name, list(words), parent=parent)
+    elif words and not words[0].startswith("-"):
+        context = click.Context(command, parent=parent)
+        found = command.get_command(context, words[0])
+        if found is None:
+            raise click.UsageError(f"there is no command {words[0]}")
+        parse(found, words[1:], context)
+    elif words:
+        command.make_context(command.name, list(words), parent=parent)
+
+
+def test_a_wrong_option_is_noticed():
+    """The check of commands is one."""
+    for wrong in (["restore", "redis", "--into", "x"], ["restore", "cache"], ["verify", "a", "b"], ["--no"]):
+        with pytest.raises(click.UsageError):
+            parse(group, wrong)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_exist(page):
+    """Each `BACKUP_` setting in a document exists."""
     known = variables()
-    for name in re.findall(r"\bBACKUP_[A-Z_]*[A-Z]\b", text):
+    for name in re.findall(r"\bBACKUP_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")):
         assert name in known or name.removesuffix("_FILE") in known, name
 
 

@@ -126,6 +126,17 @@ def test_a_killed_restore_is_named_by_doctor_and_finished(run, embedded_bookread
 def test_help_teaches(run):
     """Every command of `restore` says what it does and shows its options."""
     said = run("restore", "--help").stdout
-    for name in ("postgresql", "table", "redis", "storage", "file", "config", "system", "undo", "accept", "finish"):
+    for name in (
+        "postgresql",
+        "table",
+        "redis",
+        "storage",
+        "file",
+        "config",
+        "system",
+        "undo",
+        "accept",
+        "finish",
+    ):
         assert f"\n  {name}" in said
         assert run("restore", name, "--help").returncode == 0

@@ -63,7 +63,8 @@ class Installation:
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
     is to have; `restorations` are by scenario; `services` use the data, and are stopped while it is
     replaced; `lock` is the file that lets one restore work at a time. `zone` is the plan's timezone;
-    `system` is all of it together; `now` is the clock; `watch` shows what takes long.
+    `system` is all of it together; `now` is the clock; `watch` shows what takes long. `vault_named` is what
+    an operator named the vault by, if it is not the one of the settings.
     """
 
     vault: Vault
@@ -79,6 +80,7 @@ class Installation:
     images: Images = dict
     now: Callable[[], datetime] = utc_now
     watch: Watch = unwatched
+    vault_named: str = ""
     host: str = socket.gethostname()
     version: str = __version__
 

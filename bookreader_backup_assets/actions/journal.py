@@ -8,6 +8,7 @@ and tells the next command what to finish: which services to start, what to swap
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,13 @@ class Journal:
     def stamp(self) -> str:
         """What tells this restore's names from those of every other: its time, and its number then."""
         return self.id.rpartition("_")[0].replace("-", "")
+
+    @property
+    def undo_command(self) -> str:
+        """What an operator types to go back."""
+        named = self.installation.vault_named
+        words = ["bookreader-backup", "restore", "undo", self.id, *(["--vault", named] if named else [])]
+        return shlex.join([*words, "--confirm", self.header["target"]])
 
     @property
     def began_at(self) -> datetime:

@@ -57,7 +57,7 @@ class Restore:
         elif self.journal.last("safety", "").startswith(WAIVED) and not self.restoration.keeps_old:
             undo = "no safety capture was made"
         else:
-            undo = f"bookreader-backup restore undo {self.journal.id} --confirm {self.restoration.target}"
+            undo = self.journal.undo_command
         said, hint = "" if error is None else f"{type(error).__name__}: {error}", ""
         if isinstance(error, BackupError):
             said, hint = error.message, error.hint

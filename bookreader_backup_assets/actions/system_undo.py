@@ -63,7 +63,7 @@ def report_of(
     if result == UNDONE or not replaced:
         undo = "nothing to undo: the state from before is there"
     else:
-        undo = f"bookreader-backup restore undo {journal.id} --confirm {journal.header['target']}"
+        undo = journal.undo_command
     return RestoreReport(
         id=journal.id,
         installation=installation.id,
@@ -107,10 +107,7 @@ def close(installation: Installation, journal: Journal, *, start: bool = False) 
 
 def way_on(journal: Journal) -> str:
     """Say what can be done about one that has stopped."""
-    return (
-        "the same command goes on from there; or go back: "
-        f"bookreader-backup restore undo {journal.id} --confirm {journal.header['target']}"
-    )
+    return f"the same command goes on from there; or go back: {journal.undo_command}"
 
 
 def undo_system(

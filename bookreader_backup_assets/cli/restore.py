@@ -239,7 +239,7 @@ def _restore(scenario: str, options: Options, given: dict[str, Any], *, as_json:
 
 
 def _installation(vault: str) -> Installation:
-    settings = load_settings()
+    settings, named = load_settings(), ""
     if vault != LOCAL:
         folder = Path(vault).expanduser()
         if not (folder / "installation.json").exists():
@@ -247,5 +247,6 @@ def _installation(vault: str) -> Installation:
                 f"{vault} is not a vault: it has no installation.json",
                 hint="name its top folder, the one that has postgresql/ and storage/ in it",
             )
+        named = str(folder.absolute())
         settings = settings.model_copy(update={"vault": folder.absolute()})
-    return replace(assemble(settings), watch=output.watch)
+    return replace(assemble(settings), watch=output.watch, vault_named=named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 
 from bookreader_backup_assets.codecs import extract
@@ -137,12 +138,12 @@ def _spare(made: Swap, moved: set[bytes], since: int) -> None:
     """Put aside what was written, since the moves were, into folders that an undo took out again."""
     new, aside = (os.path.join(made.beside, name) for name in (swap.NEW, swap.ASIDE))
     for folder, _, names in os.walk(new):
+        box = b""
         for name in names:
             status = os.lstat(path := os.path.join(folder, name))
             renamed = os.path.relpath(path, new) in moved or status.st_nlink > 1  # that sets its ctime too
             if not renamed and status.st_ctime_ns > since:
-                box = os.path.join(aside, os.path.relpath(folder, new).replace(b"/", b"_")[:200])
-                os.makedirs(box, exist_ok=True)
+                box = box or tempfile.mkdtemp(dir=aside)
                 os.rename(path, os.path.join(box, name))
 
 

@@ -18,6 +18,7 @@ from bookreader_backup_assets.core.restore_plan import Options
 SCENARIOS = {
     "postgresql": ("rows", lambda there: there.sql("DELETE FROM alembic_version; DROP TABLE empty")),
     "storage": ("files", lambda there: shutil.rmtree(there.storage / "books")),
+    "redis": ("keys", lambda there: there.cache("FLUSHDB", database=1)),
     "file": ("files", lambda there: (there.storage / "covers/2.bin").write_bytes(b"junk")),
 }
 """Each scenario: what of a BookReader it restores, and how that is damaged first."""

@@ -16,13 +16,13 @@ from bookreader_backup_assets.actions.drill_ground import Ground
 from bookreader_backup_assets.actions.drill_report import file_report
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.report import moments
-from bookreader_backup_assets.actions.restore_source import LATEST, choose
+from bookreader_backup_assets.actions.restore_source import LATEST, choose, newest_set
 from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components import drill as parts
 from bookreader_backup_assets.components import drill_files
 from bookreader_backup_assets.core.artifact import Entry, Proof
-from bookreader_backup_assets.core.check import Outcome, Verdict, failed, inconclusive
+from bookreader_backup_assets.core.check import Outcome, failed, inconclusive
 from bookreader_backup_assets.core.drill import SCENARIOS, DrillReport, Part, judge
 from bookreader_backup_assets.core.errors import (
     BackupError,
@@ -57,7 +57,7 @@ def drill(
         for one in SCENARIOS[scenario]
         if one == scenario or ASSETS[one].split("/")[0] in planned
     ]  # fmt: skip
-    set_id = _newest_good(catalog, [ASSETS[one] for one in wanted]) if from_set == LATEST else from_set
+    set_id = newest_set(catalog, [ASSETS[one] for one in wanted]) if from_set == LATEST else from_set
     if not set_id or not catalog.entries(set_id=set_id):
         sets = sorted({entry.set for entry in catalog.entries()})
         raise RefusedError(
@@ -82,16 +82,6 @@ def drill(
         results=judge(scenario, made, ground.objectives, began),
     )
     return file_report(installation, report), report
-
-
-def _newest_good(catalog: Catalog, assets: list[str]) -> str:
-    """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
-    days = sorted({entry.set for entry in catalog.entries() if entry.regular}, reverse=True)
-    for day in days:
-        held = [catalog.of_day(asset, day) for asset in assets]
-        if all(entry and catalog.standing(entry).verdict is Verdict.PASSED for entry in held):
-            return day
-    return days[0] if days else ""
 
 
 @dataclass

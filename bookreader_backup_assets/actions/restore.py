@@ -106,6 +106,7 @@ def restore_alone(
 def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport:
     journal, made = work.journal, work.restoration
     state: State = journal.last("state", {})
+    reads = _reads(work.entry, preview)
     try:
         if journal.last("safety") is None:
             with work.step("safety"):
@@ -114,8 +115,8 @@ def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport
         state = state or made.begin(journal.stamp)
         journal.note("beside", state=state)
         with (
-            work.step("beside", moved=work.entry.size),
-            work.installation.watch(f"restoring {work.entry.asset}", work.entry.size) as progress,
+            work.step("beside", moved=reads),
+            work.installation.watch(f"restoring {work.entry.asset}", reads) as progress,
         ):
             made.beside(state, progress)
         journal.note("compare", state=state)
@@ -183,7 +184,7 @@ def _plan(
         artifact=entry.name,
         standing=str(catalog.standing(entry)),
         captured_at=entry.captured_at,
-        reads={entry.name: entry.size, **{c.name: c.size for c in entry.companions}},
+        reads={entry.name: _reads(entry, preview), **{c.name: c.size for c in entry.companions}},
         stops=installation.services.running() if made.quiet else (),
         safety=safety,
         preview=preview,
@@ -196,6 +197,10 @@ def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:
             f"there is nothing called {scenario!r} to restore", hint=f"there are: {', '.join(SCENARIOS)}"
         )
     return choose(Catalog(installation.vault), SCENARIOS[scenario], from_set)
+
+
+def _reads(entry: Entry, preview: Preview) -> int:
+    return entry.size if preview.reads is None else preview.reads
 
 
 def _same(journal: Journal, scenario: str, header: Mapping[str, object]) -> bool:

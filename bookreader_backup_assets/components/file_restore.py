@@ -83,6 +83,7 @@ class FileRestoration:
             rooms=(Room(as_text(os.path.dirname(place)), needed, staging.free(place)),),
             seconds=round((reads + size) / displaced.RATE + 1),
             notes=notes,
+            reads=reads,
         )
 
     def begin(self, stamp: str) -> State:

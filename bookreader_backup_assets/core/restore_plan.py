@@ -56,7 +56,8 @@ class Preview:
 
     `replaces` says in words what is there now, and `present` whether there is anything; `steps` what will
     be done, in order; `seconds` is a rough guess; `notes` is what an operator should know, such as the
-    database's migration beside the code's.
+    database's migration beside the code's. `reads` are the artifact's bytes that are read, where that is
+    not all of them.
     """
 
     replaces: str
@@ -65,6 +66,7 @@ class Preview:
     rooms: tuple[Room, ...] = ()
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    reads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def test_one_of_a_hundred_thousand(embedded_bookreader, many):
     assert report.good, report
     (archive,) = (counting.root / "storage").glob("*.tar.gz")
     assert 0 < sum(counting.read) < archive.stat().st_size / 4
+    assert {step.step: step.bytes for step in report.steps}["beside"] == sum(counting.read)
     assert lost.read_bytes() == good[0]
     assert (lost.stat().st_mtime_ns, lost.stat().st_mode) == (good[1].st_mtime_ns, good[1].st_mode)
     assert lost.parent.stat().st_mode == folder.st_mode

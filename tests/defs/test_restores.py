@@ -1,6 +1,7 @@
 """Restores as Dagster jobs: the plan first, the rest only when it is confirmed."""
 
 import os
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -10,13 +11,15 @@ from bookreader_backup_assets.actions.journal import journals
 from bookreader_backup_assets.definitions import define
 from bookreader_backup_assets.settings import load_settings
 from tests.defs.conftest import QUIET
+from tests.fixtures.living import with_settings
 
 
 @pytest.fixture
 def launch(embedded_bookreader, instance):
     """Run a restore job with some config, and return its result."""
-    settings = load_settings(embedded_bookreader.environ, env_file=Path(os.devnull))
-    definitions = define(embedded_bookreader.installation, settings)
+    there = with_settings(embedded_bookreader, health_urls=",", file_columns=",")
+    settings = load_settings(there.environ, env_file=Path(os.devnull))
+    definitions = define(there.installation, settings)
 
     def run(job, **config):
         return definitions.resolve_job_def(job).execute_in_process(
@@ -45,6 +48,42 @@ def test_a_job_shows_its_plan_and_touches_nothing(launch, embedded_bookreader):
     assert there.database in said(result)["plan"]
     assert there.rows() == before
     assert journals(there.installation) == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "config"),
+    [
+        ("table", {"tables": ["users"]}),
+        ("redis", {}),
+        ("storage", {}),
+        ("file", {"paths": ["covers/*"]}),
+        ("config", {}),
+        ("system", {}),
+    ],
+)
+def test_every_scenario_is_a_job(launch, embedded_bookreader, scenario, config):
+    """Its plan names what is typed back; confirmed with that, it restores what was damaged, and shows it."""
+    there = embedded_bookreader
+    there.back_up()
+    good = (there.rows(), there.keys(), there.config.joinpath(".env").read_text())
+    covers = there.files()[b"covers/2.bin"]
+    there.sql("UPDATE users SET email = 'x' || id")
+    there.cache("FLUSHDB", database=1)
+    (there.storage / "covers/2.bin").write_bytes(b"junk")
+    (there.config / ".env").write_text("junk")
+    damaged = there.everything()
+    planned = launch(f"restore_{scenario}", **config)
+    assert planned.success
+    assert there.everything() == damaged
+    target = re.search(r"confirm with\*\*: `(.+)`", said(planned)["plan"])[1]
+    done = launch(f"restore_{scenario}", **config, plan_only=False, confirm=target)
+    assert done.success, done.all_events[-1]
+    assert said(done)["result"] == "restored"
+    whole = scenario == "system"
+    assert (there.rows() == good[0]) == (whole or scenario == "table")
+    assert (there.keys() == good[1]) == (whole or scenario == "redis")
+    assert (there.files()[b"covers/2.bin"] == covers) == (whole or scenario in {"storage", "file"})
+    assert (there.config.joinpath(".env").read_text() == good[2]) == (whole or scenario == "config")
 
 
 def test_a_confirmed_job_restores_and_another_undoes_it(launch, embedded_bookreader):

@@ -1,6 +1,7 @@
 """Redis's keys are lost or damaged, with an append-only file that would shadow a dump: restored, compared."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from bookreader_backup_assets.actions.journal import journals
 from bookreader_backup_assets.actions.restore import plan, restore
 from bookreader_backup_assets.actions.undo import accept, undo
 from bookreader_backup_assets.core.errors import BackupError, DamagedError, RefusedError, SourceError
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.servers.redis import start
 from tests.fixtures.docker import until
 from tests.fixtures.living import with_settings
 
@@ -100,6 +103,20 @@ def test_a_restore_can_be_undone(bookreader):
     assert bookreader.keys() == damaged
     accept(bookreader.installation, report.id, confirm=report.target)
     assert bookreader.keys() == damaged
+
+
+def test_without_docker_it_outlives_a_restart(embedded_bookreader, redis_folder, tmp_path):
+    """What the server has on its disk after the restore, append-only files first, is what was restored."""
+    there = embedded_bookreader
+    before = there.keys()
+    there.back_up("redis")
+    damage(there)
+    assert restored(there).good
+    folder = there.cache("CONFIG", "GET", "dir").split("\n")[1]
+    shutil.copytree(folder, tmp_path / "copied")
+    options = {"dir": str(tmp_path / "copied"), "appendonly": "yes"}
+    with start(redis_folder, tmp_path, password=Secret(there.redis_password), options=options) as again:
+        assert replace(there, redis_cli=again.cli).keys() == before
 
 
 def test_nothing_is_touched_without_the_name_typed_back(bookreader):

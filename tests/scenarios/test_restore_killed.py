@@ -19,12 +19,13 @@ SCENARIOS = {
     "postgresql": ("rows", lambda there: there.sql("DELETE FROM alembic_version; DROP TABLE empty")),
     "storage": ("files", lambda there: shutil.rmtree(there.storage / "books")),
     "redis": ("keys", lambda there: there.cache("FLUSHDB", database=1)),
+    "table": ("rows", lambda there: there.sql("UPDATE users SET email = 'x' || id; DELETE FROM books")),
     "file": ("files", lambda there: (there.storage / "covers/2.bin").write_bytes(b"junk")),
 }
 """Each scenario: what of a BookReader it restores, and how that is damaged first."""
-COMPONENTS = {"file": "storage"}
+COMPONENTS = {"file": "storage", "table": "postgresql"}
 """What is backed up for a scenario, where that is called otherwise."""
-OPTIONS = {"file": Options(paths=("covers",))}
+OPTIONS = {"file": Options(paths=("covers",)), "table": Options(tables=("users", "books"))}
 MOMENTS = 3
 
 
@@ -34,6 +35,8 @@ def command(there, scenario, *options):
     target = restore_target(there, scenario)
     for path in options_of(scenario).paths:
         argv += ["--path", path]
+    for table in options_of(scenario).tables:
+        argv += ["--table", table]
     return subprocess.Popen(
         [*argv, "--confirm", target],
         env={**os.environ, **there.environ},

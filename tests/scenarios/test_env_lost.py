@@ -15,13 +15,18 @@ from tests.fixtures.living import with_settings
 from tests.fixtures.trees import look
 
 
-@pytest.fixture
-def kept(bookreader):
-    """A BookReader whose configuration was captured."""
+def captured(bookreader):
+    """Capture and verify its configuration."""
     component = bookreader.installation.component("config/archive")
     entry, _ = capture(bookreader.installation, component, bookreader.installation.today())
     verify(bookreader.installation, component, entry)
     return bookreader
+
+
+@pytest.fixture
+def kept(embedded_bookreader):
+    """A BookReader whose configuration was captured: it lies on this machine, containers or not."""
+    return captured(embedded_bookreader)
 
 
 def files(kept):
@@ -35,8 +40,9 @@ def is_ours(path):
     return path.startswith(b".bookreader-restore-")
 
 
-def test_a_lost_env_comes_back(kept):
+def test_a_lost_env_comes_back(bookreader):
     """With its content and mode; what was not lost is not written again."""
+    kept = captured(bookreader)
     before = {path: what[:1] for path, what in files(kept).items()}
     content = (kept.config / ".env").read_bytes()
     untouched = (kept.config / "nginx" / "nginx.conf").stat()

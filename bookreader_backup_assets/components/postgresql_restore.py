@@ -27,7 +27,7 @@ _PART = re.compile(
     r"""--[^\n]*\n?|[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|;|[^-eE'";]+|.""", re.DOTALL
 )
 _NAME = r'(?:"(?:[^"]|"")*"|[^\s"]+)'
-_META = re.compile(r"^\\(?:un)?restrict .*\n?", re.MULTILINE)
+_META = re.compile(r"^\\(?:(?:un)?restrict|connect) .*\n?", re.MULTILINE)
 
 
 def statements(sql: str) -> Iterator[str]:
@@ -81,7 +81,8 @@ def about_database(sql: str, name: str) -> list[str]:
     settings, comment; not what creates it.
     """
     about = re.compile(
-        rf"(?s)(ALTER DATABASE|COMMENT ON DATABASE|(?:GRANT|REVOKE) .*? ON DATABASE) {_NAME}(?=\s)(.*)"
+        rf"(?s)(ALTER (?:ROLE {_NAME} IN )?DATABASE|COMMENT ON DATABASE|(?:GRANT|REVOKE) .*? ON DATABASE)"
+        rf" {_NAME}(?=\s)(.*)"
     )
     found = (about.fullmatch(statement) for statement in statements(sql))
     return [f"{match[1]} {identifier(name)}{match[2]}" for match in found if match]
@@ -150,7 +151,8 @@ def database_properties(runner: Runner, path: str) -> str:
 
     Raises `CommandError` if it cannot be read.
     """
-    listing = runner.run(["pg_restore", "--list", path], env={"LC_ALL": "C"}).stdout.decode(
+    # without --create they are not in the list
+    listing = runner.run(["pg_restore", "--list", "--create", path], env={"LC_ALL": "C"}).stdout.decode(
         "utf-8", "surrogateescape"
     )
     own = re.compile(

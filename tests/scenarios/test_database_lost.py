@@ -64,3 +64,34 @@ def test_the_report_is_in_the_vault(bookreader):
     assert [step["step"] for step in stored["steps"]] == ["safety", "beside", "compare", "swap", "confirm"]
     assert stored["safety"].startswith("postgresql/")
     assert "pre-restore" in stored["safety"]
+
+
+_PROPERTIES = r"""
+SELECT datdba::regrole, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(datacl) a), datconnlimit,
+  shobj_description(d.oid, 'pg_database'),
+  (SELECT array_agg(setrole::regrole || ' ' || s::text ORDER BY setrole, s)
+   FROM pg_db_role_setting, unnest(setconfig) s WHERE setdatabase = d.oid)
+FROM pg_database d WHERE datname = '{name}'
+"""
+
+
+def test_the_databases_own_properties_come_back(embedded_bookreader):
+    """Its owner, who may connect, its limit, its settings and its comment: also where it was dropped."""
+    there, name = embedded_bookreader, embedded_bookreader.database
+    for statement in (
+        f'ALTER DATABASE "{name}" OWNER TO bookreader_user',
+        f'REVOKE CONNECT ON DATABASE "{name}" FROM public',
+        f'ALTER DATABASE "{name}" CONNECTION LIMIT 77',
+        f"ALTER DATABASE \"{name}\" SET work_mem = '5MB'",
+        f"ALTER ROLE bookreader_user IN DATABASE \"{name}\" SET search_path = 'other'",
+        f"COMMENT ON DATABASE \"{name}\" IS 'hi'",
+    ):
+        there.sql(statement, "postgres")
+    before = there.sql(_PROPERTIES.format(name=name), "postgres")
+    assert "bookreader_user" in before
+    there.back_up("postgresql")
+    assert restore(there.installation, "postgresql", confirm=name).good
+    assert there.sql(_PROPERTIES.format(name=name), "postgres") == before
+    there.sql(f'DROP DATABASE "{name}" WITH (FORCE)', "postgres")
+    assert restore(there.installation, "postgresql", confirm=name).good
+    assert there.sql(_PROPERTIES.format(name=name), "postgres") == before

@@ -185,17 +185,23 @@ def unfinished(installation: Installation) -> list[Journal]:
 
 @contextmanager
 def alone(installation: Installation) -> Iterator[None]:
-    """Let one restore at a time work. Raises `RefusedError` while another does.
+    """Let one restore at a time work. Raises `RefusedError` while another does, or where the vault cannot
+    take its journal.
 
     The kernel lets go of the lock however its holder ends.
     """
-    installation.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(installation.lock, mode=0o600)
     try:
+        installation.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise RefusedError(
             "another restore works on this installation", hint="wait until it has ended"
+        ) from None
+    except OSError as error:
+        raise RefusedError(
+            f"a restore writes its journal into the vault, and cannot: {installation.lock}: {error.strerror}",
+            hint="make it writable, or copy it to where it is, and name that copy: --vault FOLDER",
         ) from None
     try:
         yield

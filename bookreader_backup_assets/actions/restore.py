@@ -37,6 +37,7 @@ from bookreader_backup_assets.core.restore_plan import (
     Room,
 )
 
+_ANOTHER_SET = "nothing live was touched; take another set: `bookreader-backup list`"
 SAFETY = "pre-restore"
 """The label of what is captured of the present state before a restore."""
 
@@ -90,8 +91,12 @@ def restore_alone(
     _, made = restoration(installation, scenario, entry, options)
     header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
     header |= {"within": within} if within else {}
-    mine = next((j for j in unfinished(installation) if _same(j, scenario, header)), None)
-    finish(installation, target=made.target, but_for={within, mine.id if mine else ""})
+    killed = [one for one in unfinished(installation) if _same(one, scenario, header)]
+    mine = next((one for one in killed if not one.has("swap")), None)
+    half_way = {one.id for one in killed if one.has("swap") and not one.has("confirmed")}
+    for ended in finish(installation, target=made.target, but_for={within, mine.id if mine else ""}):
+        if ended.id in half_way and ended.result == RESTORED:
+            return ended  # its undo, and no other, goes back to the state before
     planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
     if options.into is None and confirm is not None:  # who named another place has typed it
         require_confirmed(planned.target, confirm, planned.preview.replaces)
@@ -126,10 +131,12 @@ def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport
         if not compared.passed:
             raise DamagedError(
                 f"what was restored beside is not what was captured: {compared.message}",
-                hint="nothing live was touched; take another set: `bookreader-backup list`",
+                hint=_ANOTHER_SET,
             )
         swap(work, state)
     except BaseException as error:
+        if isinstance(error, DamagedError) and not error.hint and not journal.has("swap"):
+            error.hint = f"it is {work.entry.name}, or what lies beside it; {_ANOTHER_SET}"
         clear_away(work, state, error)
         raise
     return journal.end(work.report(RESTORED))
@@ -204,9 +211,9 @@ def _reads(entry: Entry, preview: Preview) -> int:
 
 
 def _same(journal: Journal, scenario: str, header: Mapping[str, object]) -> bool:
-    """Whether a killed restore is the one that is asked for, and had not begun to swap."""
+    """Whether a killed restore is the one that is asked for."""
     asked = {"scenario": scenario, **header}
-    return not journal.has("swap") and all(journal.header.get(name) == asked[name] for name in asked)
+    return all(journal.header.get(name) == asked[name] for name in asked)
 
 
 def _jsonable(options: Options) -> dict[str, object]:

@@ -177,7 +177,7 @@ def test_the_server_goes_away_in_the_middle(damaged):
 
     reached = there.installation.restorations["postgresql"]
     stopped_at = set()
-    for times in range(4, 60, 3):
+    for times in range(4, 60):
 
         def cut(stored, options, times=times):
             made = reached(stored, options)
@@ -198,3 +198,31 @@ def test_the_server_goes_away_in_the_middle(damaged):
     assert there.rows() == good
     with contextlib.suppress(RefusedError):
         undo(there.installation, report.id, confirm=there.database)
+
+
+def test_a_vault_that_takes_no_journal_is_refused(damaged, tmp_path):
+    """A vault that is read-only, say: with what to do, and before anything is touched."""
+    there, _, before = damaged
+    (tmp_path / "file").touch()
+    made = replace(there.installation, lock=tmp_path / "file" / "lock")
+    with pytest.raises(RefusedError, match="journal") as refused:
+        restore(made, "postgresql", confirm=there.database)
+    assert "--vault" in refused.value.hint
+    assert there.rows() == before
+
+
+def test_a_damaged_archive_is_named(damaged):
+    """Whatever the damage looks like to who reads it: which artifact, and what to do."""
+    there, _, _ = damaged
+    there.back_up("storage")
+    entry = Catalog(there.installation.vault).newest("storage/archive")
+    path = there.installation.vault.root / entry.name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    files = there.files()
+    with pytest.raises(DamagedError) as found:
+        restore(there.installation, "storage", confirm=str(there.storage))
+    assert entry.name in found.value.hint
+    assert "another set" in found.value.hint
+    assert there.files() == files

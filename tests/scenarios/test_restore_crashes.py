@@ -227,6 +227,18 @@ def test_the_same_command_goes_on(make):
         assert unfinished(made) == []
 
 
+def test_its_undo_goes_back_to_before_the_crash(make):
+    """However far it came: what the command that went on prints as its undo brings the first state back."""
+    for steps in points(make, go):
+        place, made = make()
+        crashed = unfinished(made)
+        confirmed = any(journal.has("confirmed") for journal in crashed)
+        report = go(made)
+        assert undo(made, report.id, confirm="live").result == "undone"
+        if not confirmed and crashed:
+            assert as_it_was_left(place) == {"live": "before", "runs": SERVICES[:2]}, steps
+
+
 def test_finish_settles_it(make):
     """It is as before or restored, never between; and the services that ran run again."""
     seen = set()

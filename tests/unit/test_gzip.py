@@ -79,14 +79,14 @@ def test_a_cut_second_member_is_damage():
 @quick
 @given(st.integers(0, len(SAMPLE) * 8 - 1))
 def test_no_flipped_bit_changes_the_content(bit):
-    """One flipped bit is damage, or lies in a header field that no content depends on."""
+    """One flipped bit is damage, or lies in a header field, or in padding, that no content depends on."""
     flipped = bytearray(SAMPLE)
     flipped[bit // 8] ^= 1 << bit % 8
     try:
         found = b"".join(gzip.decode([bytes(flipped)]))
     except DamagedError:
         return
-    assert bit // 8 in (3, 4, 5, 6, 7, 8, 9)
+    assert bit // 8 in (3, 4, 5, 6, 7, 8, 9, len(SAMPLE) - 9)  # the last: up to seven bits after the content
     assert found == b"".join(gzip.decode([SAMPLE]))
 
 

@@ -1,5 +1,6 @@
-"""Settings from the environment, `.env`, or secret files: `BACKUP_…`, or `BACKUP_…_FILE` for a value
-that lies in a file. The table in `docs/reference/settings.md` is made from this module.
+"""Settings from the environment, from `bookreader-backup.env` or `.env`, or secret files: `BACKUP_…`, or
+`BACKUP_…_FILE` for a value that lies in a file. The table in `docs/reference/settings.md` is made from
+this module.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from bookreader_backup_assets.core.errors import SettingsError
 from bookreader_backup_assets.core.secret import Secret
 
 PREFIX = "BACKUP_"
+FILE = "bookreader-backup.env"
+"""The file of this program's own settings, in the folder it is called in: `.env` is BookReader's."""
+ENV_FILE = "BACKUP_ENV_FILE"
 
 
 def _secret(value: object) -> Secret:
@@ -57,6 +61,11 @@ class Settings(BaseModel):
     key: SecretText | None = Field(
         None,
         description="Passphrase that encrypts config and roles (AES256). Keep a copy away from this host",
+    )
+    old_key_files: Listed = Field(
+        (),
+        description="Files with earlier passphrases, separated by commas: they open what they encrypted, and "
+        "encrypt nothing",
     )
     compose_project: str | None = Field(
         None, description="Compose project to look for containers in, where a host runs several"
@@ -112,18 +121,24 @@ class Settings(BaseModel):
     scratch: Path = Field(
         Path(tempfile.gettempdir()), description="Folder for the scratch servers that restores are tried on"
     )
+    env_file: Path | None = Field(
+        None,
+        description="Only in the environment: the file with these settings, instead of the two in the working "
+        "folder",
+    )
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
-    """Return the settings in `environ` (default: this process's) over those in `env_file` (`./.env`).
+    """Return the settings in `environ` (default: this process's) over those in files.
 
-    Raises `SettingsError` naming the variable, the line of a file, and what may stand there.
+    The files are `env_file`, or `settings_files`. Raises `SettingsError` naming the variable, the line of a
+    file, and what may stand there.
     """
     environ = os.environ if environ is None else environ
-    file = env_file if env_file is not None else Path(".env")
+    files = settings_files(environ) if env_file is None else (env_file,)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for given in (_read(file), {name: (value, name) for name, value in environ.items()}):
+    for given in (*map(read_file, files), {name: (value, name) for name, value in environ.items()}):
         ours = {name: given[name] for name in given if name.startswith(PREFIX)}
         # of one source, a value set directly wins over one in a file, and either over an empty one
         for variable in sorted(ours, key=lambda name: (ours[name][0] != "", not name.endswith("_FILE"))):
@@ -136,6 +151,20 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(f"{origins[str(first['loc'][0])]}: {first['msg']}") from None
+
+
+def settings_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the files that settings are read from, there or not; of two, the second wins.
+
+    Raises `SettingsError` if the environment names one that is not there.
+    """
+    if not (named := environ.get(ENV_FILE)):
+        return Path(".env"), Path(FILE)
+    if not Path(named).is_file():
+        raise SettingsError(
+            f"{ENV_FILE} names {named}, which is no file", hint=f"correct it, or unset {ENV_FILE}"
+        )
+    return (Path(named),)
 
 
 def variables() -> dict[str, str]:
@@ -185,8 +214,11 @@ def _field(variable: str, value: str, origin: str) -> tuple[str, str]:
     )
 
 
-def _read(file: Path) -> dict[str, tuple[str, str]]:
-    """Return the variables of an `.env` file: each value, and where it stands, for messages."""
+def read_file(file: Path) -> dict[str, tuple[str, str]]:
+    """Return our variables in an `.env` file: each value, and where it stands, for messages.
+
+    None are in a file that is not there. Raises `SettingsError` for one that cannot be read.
+    """
     if not file.is_file():
         return {}
     try:
@@ -205,5 +237,9 @@ def _read(file: Path) -> dict[str, tuple[str, str]]:
         name, value = variable[1], read.get(variable[1])
         if value is None:
             raise SettingsError(f"{file}, line {number}: write it as {name}=value")
+        if name == ENV_FILE:
+            raise SettingsError(
+                f"{name} ({file}, line {number}) can only be set in the environment", hint="remove that line"
+            )
         found[name] = (value, f"{name} ({file}, line {number})")
     return found

@@ -211,3 +211,28 @@ def test_a_byte_order_mark_hides_no_line(tmp_path):
 def test_a_missing_file_ending_is_suggested(env_file):
     """Who writes BACKUP_KEYFILE means the variable that names a file."""
     assert "BACKUP_KEY_FILE" in _refused(env_file, BACKUP_KEYFILE="x").hint
+
+
+def test_our_own_file_wins_over_bookreaders(tmp_path, monkeypatch):
+    """`bookreader-backup.env` beside BookReader's `.env` is read too, and its values are taken."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("BACKUP_PLAN=one\nBACKUP_TIMEZONE=Asia/Omsk\n", encoding="utf-8")
+    (tmp_path / "bookreader-backup.env").write_text("BACKUP_PLAN=two\n", encoding="utf-8")
+    found = load_settings({})
+    assert (found.plan, found.timezone) == ("two", "Asia/Omsk")
+
+
+def test_another_file_may_be_named(tmp_path, monkeypatch):
+    """`BACKUP_ENV_FILE` names the only file that is read; one that is not there is not passed over."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("BACKUP_PLAN=one\n", encoding="utf-8")
+    (tmp_path / "other").write_text("BACKUP_TIMEZONE=Asia/Omsk\n", encoding="utf-8")
+    found = load_settings({"BACKUP_ENV_FILE": "other"})
+    assert (found.plan, found.timezone) == ("production", "Asia/Omsk")
+    with pytest.raises(SettingsError, match="BACKUP_ENV_FILE names gone"):
+        load_settings({"BACKUP_ENV_FILE": "gone"})
+
+
+def test_a_file_cannot_name_another(env_file):
+    """It would be read too late to count."""
+    assert "line 1" in _refused(env_file, "BACKUP_ENV_FILE=x\n").message

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import os
 import posixpath
 import stat
 import tarfile
@@ -18,10 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bookreader_backup_assets.codecs.gpg import Gpg
+from bookreader_backup_assets.components import config_members
 from bookreader_backup_assets.components.base import Capture, Facts, Scratch, Stored
+from bookreader_backup_assets.components.config_members import Member
 from bookreader_backup_assets.core.artifact import Entry, Problem
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, SourceAbsentError, SourceError
@@ -88,12 +91,21 @@ class ConfigArchive:
 
     def unchanged_since(self, newest: Entry) -> bool:
         """See `Component.unchanged_since`: the content's hash is the same."""
+        return newest.fingerprint == self.fingerprint()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the fingerprint that a capture would have now. Raises as a capture would."""
         key = self.gpg.require()
         content = hmac.new(key.reveal().encode(), digestmod=hashlib.sha256)
         sizes: dict[str, int] = {}
         for _ in self._archive(content, sizes, []):
             pass
-        return newest.fingerprint == self._fingerprint(content.hexdigest(), sizes)
+        return self._fingerprint(content.hexdigest(), sizes)
+
+    def members(self) -> tuple[Member, ...]:
+        """Return what is there now, as an artifact's would be read; in memory, and without the key."""
+        nothing = hmac.new(b"", digestmod=hashlib.sha256)
+        return config_members.unpack(b"".join(self._archive(nothing, {}, [])))[0]
 
     def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
         """See `Component.verify`."""
@@ -112,7 +124,9 @@ class ConfigArchive:
 
     def _archive(self, content: hmac.HMAC, sizes: dict[str, int], problems: list[Problem]) -> Iterator[bytes]:
         """Yield the tar, adding names, modes and bytes to `content` as they pass."""
-        if not self.root.is_dir():
+        with _readable(self.root):
+            there = self.root.is_dir()
+        if not there:
             raise SourceAbsentError(
                 f"the configuration's folder {self.root} is not there",
                 hint="set BACKUP_CONFIG_ROOT to the folder of BookReader's compose file",
@@ -136,12 +150,14 @@ class ConfigArchive:
     def _listed(self, problems: list[Problem]) -> Iterator[Path]:
         for configured in self.paths:
             path = self.root / configured
-            if not path.exists() and not path.is_symlink():
+            with _readable(path):
+                there = path.exists() or path.is_symlink()
+                inside = sorted(_below(path)) if path.is_dir() and not path.is_symlink() else []
+            if not there:
                 problems.append(Problem(_ABSENT, configured))
                 continue
             yield path
-            if path.is_dir() and not path.is_symlink():
-                yield from (inside for inside in sorted(path.rglob("*")) if not _is_kept(path, inside))
+            yield from (one for one in inside if not _is_kept(path, one))
 
     def _fingerprint(self, content: str, sizes: dict[str, int]) -> dict[str, Any]:
         return {"kind": "paths", "configured": list(self.paths), "content": content, "files": dict(sizes)}
@@ -151,10 +167,31 @@ def _is_kept(top: Path, path: Path) -> bool:
     return any(name.startswith(RESTORING) for name in path.relative_to(top).parts)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename or path} cannot be read: {error.strerror}",
+            hint="run as a user that may read it",
+        ) from None
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield all that is below a folder; `rglob` would pass over what may not be listed."""
+
+    def stop(error: OSError) -> NoReturn:
+        raise error
+
+    for above, folders, files in os.walk(folder, onerror=stop):
+        yield from (Path(above, name) for name in (*folders, *files))
+
+
 def _read(path: Path, name: str) -> tuple[tarfile.TarInfo, bytes] | None:
     """Return a path as a member of a tar with its content, or None for what is no file, folder or link."""
     member = tarfile.TarInfo(name)
-    try:
+    with _readable(path):
         status = path.lstat()
         member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
         member.uid, member.gid = status.st_uid, status.st_gid
@@ -168,10 +205,6 @@ def _read(path: Path, name: str) -> tuple[tarfile.TarInfo, bytes] | None:
             return member, data
         else:
             return None
-    except OSError as error:
-        raise SourceError(
-            f"{path} cannot be read: {error.strerror}", hint="run as a user that may read it"
-        ) from None
     return member, b""
 
 

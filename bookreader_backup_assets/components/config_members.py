@@ -63,27 +63,36 @@ def read(stored: Stored, key: Secret) -> tuple[Member, ...]:
     Raises `DamagedError` unless names, modes, links and contents have the hash that was taken at
     capture, and `KeyMissingError` where the key does not open it.
     """
-    plain = b"".join(stored.plain())
-    content = hmac.new(key.reveal().encode(), digestmod=hashlib.sha256)
-    members: dict[str, Member] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(plain), errors="surrogateescape") as tar:
-            for found in tar:
-                reader = tar.extractfile(found) if found.isreg() else None
-                data = reader.read() if reader else b""
-                digest = hashlib.sha256(data).hexdigest()
-                said = f"{found.name}\0{found.mode:o}\0{found.linkname}\0{digest}\n"
-                content.update(said.encode("utf-8", "surrogateescape"))
-                members[found.name] = _member(found, data)
+        members, content = unpack(b"".join(stored.plain()), key)
     except tarfile.TarError as error:
         raise DamagedError(f"{stored.entry.name} does not unpack: {error}") from None
-    if not hmac.compare_digest(content.hexdigest(), stored.entry.fingerprint["content"]):
+    if not hmac.compare_digest(content, stored.entry.fingerprint["content"]):
         raise DamagedError(
             f"{stored.entry.name} does not hold what was captured",
             hint="take another set: `bookreader-backup list` shows which are verified; nothing was touched",
         )
+    return members
+
+
+def unpack(plain: bytes, key: Secret | None = None) -> tuple[tuple[Member, ...], str]:
+    """Return what a tar of the configuration holds, as `read` does, and the hash of its content.
+
+    Without a key the hash is none that an entry has. Raises `tarfile.TarError`, and `DamagedError` for
+    what no capture makes.
+    """
+    content = hmac.new(key.reveal().encode() if key else b"", digestmod=hashlib.sha256)
+    members: dict[str, Member] = {}
+    with tarfile.open(fileobj=io.BytesIO(plain), errors="surrogateescape") as tar:
+        for found in tar:
+            reader = tar.extractfile(found) if found.isreg() else None
+            data = reader.read() if reader else b""
+            digest = hashlib.sha256(data).hexdigest()
+            said = f"{found.name}\0{found.mode:o}\0{found.linkname}\0{digest}\n"
+            content.update(said.encode("utf-8", "surrogateescape"))
+            members[found.name] = _member(found, data)
     named = (member for member in members.values() if member.name != ".")
-    return tuple(sorted(named, key=lambda member: member.name.split("/")))
+    return tuple(sorted(named, key=lambda member: member.name.split("/"))), content.hexdigest()
 
 
 def put(members: Iterable[Member], into: Path, *, outside_links: bool, inside: Path) -> list[str]:

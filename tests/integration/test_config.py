@@ -4,7 +4,9 @@ import dataclasses
 import os
 import shutil
 import subprocess
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,9 +19,10 @@ from bookreader_backup_assets.codecs import gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components.config import ConfigArchive
-from bookreader_backup_assets.core.errors import KeyMissingError, SourceAbsentError
+from bookreader_backup_assets.core.errors import KeyMissingError, SourceAbsentError, SourceError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.vaults.local import LocalVault
+from tests.fixtures.trees import as_nobody
 
 DAY = "2025-10-24"
 PATHS = ("docker-compose.yml", ".env", "nginx")
@@ -230,3 +233,17 @@ def test_large_and_odd_names(tmp_path, root):
     entry, _, outcomes = captured(make(tmp_path, root))
     assert all(o.passed for o in outcomes.values())
     assert [problem.where for problem in entry.problems] == ["nginx/pipe"]
+
+
+def test_what_may_not_be_read_is_refused_not_left_out(root):
+    """A folder of certificates that this user may not list is an error: an archive without it is none."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        top = Path(folder) / "app"
+        shutil.copytree(root, top, symlinks=True)
+        component = ConfigArchive(top, PATHS, Gpg(Secret("a passphrase")))
+        for closed, mode in ((top / "nginx" / "certs", 0o755), (Path(folder), 0)):
+            os.chmod(folder, mode)
+            os.chmod(closed, 0)
+            with as_nobody(), pytest.raises(SourceError, match=r"(certs|app) cannot be read: Permission"):
+                component.members()
+            os.chmod(closed, 0o700)

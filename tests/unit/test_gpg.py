@@ -266,3 +266,43 @@ def test_a_long_temporary_folder_is_no_obstacle(codec, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(deep))
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert b"".join(codec.decode(codec.encode([b"x"]))) == b"x"
+
+
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_an_earlier_key_opens_what_it_encrypted(size):
+    """After a change of the key both kinds are read, and only the new key encrypts."""
+    plain = PLAIN[:size]
+    before, after = Gpg(Secret("before")), Gpg(Secret("after"), (Secret("other"), Secret("before")))
+    old = b"".join(before.encode([plain]))
+    assert b"".join(after.decode(_in_parts(old))) == plain
+    new = b"".join(after.encode([plain]))
+    assert b"".join(after.decode(_in_parts(new))) == plain
+    with pytest.raises(KeyMissingError):
+        list(before.decode([new]))
+    assert after.opener([old]).reveal() == "before"
+    assert after.opener(_in_parts(new)).reveal() == "after"
+    assert Gpg(Secret("x"), (Secret("y"),)).opener([old]) is None
+
+
+def test_earlier_keys_are_enough_to_read():
+    """A host that has lost its own key still opens what the earlier ones encrypted, and encrypts nothing."""
+    old = b"".join(Gpg(Secret("before")).encode([PLAIN]))
+    left = Gpg(None, (Secret("before"),))
+    assert b"".join(left.decode([old])) == PLAIN
+    with pytest.raises(KeyMissingError, match="no encryption key"):
+        list(left.encode([PLAIN]))
+
+
+def test_of_several_wrong_keys_none_is_blamed_on_the_bytes(message):
+    """Where no key fits, it says so; and damage is damage, whichever key fits."""
+    with pytest.raises(KeyMissingError, match="none of the 2 keys opens") as refused:
+        list(Gpg(Secret("a"), (Secret("b"),)).decode([message]))
+    assert "BACKUP_OLD_KEY_FILES" in refused.value.hint
+    several = Gpg(Secret("a"), (Secret(KEY),))
+    for cut in (10, 5_000):
+        with pytest.raises((DamagedError, KeyMissingError)):
+            list(several.decode(_in_parts(message[:cut])))
+    flipped = bytearray(message)
+    flipped[200_000] ^= 1
+    with pytest.raises(DamagedError):
+        list(several.decode(_in_parts(bytes(flipped))))

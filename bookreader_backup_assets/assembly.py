@@ -34,7 +34,7 @@ from bookreader_backup_assets.components.table_restore import TableRestoration
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
-from bookreader_backup_assets.settings import Settings
+from bookreader_backup_assets.settings import Settings, old_keys
 from bookreader_backup_assets.vaults.local import LocalVault
 
 LOCK = ".restore.lock"
@@ -51,7 +51,7 @@ ASSETS = {
 def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
     """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    encryption = Gpg(settings.key)
+    encryption = Gpg(settings.key, tuple(key for key in old_keys(settings).values() if key))
     reached = reach.in_docker(settings) if settings.runner == "docker" else reach.on_this_machine(settings)
     return Installation(
         vault=local_vault(settings),
@@ -70,6 +70,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         services=reached.services,
         system=_system(settings, plan, reached),
         lock=settings.vault.expanduser() / LOCK,
+        key=settings.key,
         now=now,
     )
 
@@ -91,6 +92,7 @@ def drill_ground(
 
     A key in `key_file` is used instead of the usual one, and nothing else; see `ground`.
     """
+    keys = (settings.key, *old_keys(settings).values())
     return ground(
         Ground(
             folder=settings.scratch,
@@ -98,7 +100,7 @@ def drill_ground(
             vault=LocalVault(vault) if vault else installation.vault,
             codecs=installation.codecs,
             source=str(vault) if vault else "local",
-            key=settings.key,
+            keys=tuple(key for key in keys if key),
             key_name="the passphrase of this installation" if settings.key else "none",
         ),
         key_file,

@@ -91,7 +91,7 @@ def _capture(
             sha256=meter.sha256,
             codecs=component.codecs,
             versions={"bookreader-backup": installation.version, **facts.versions},
-            source=facts.source,
+            source={**facts.source, **_key(installation, component)},
             fingerprint=facts.fingerprint,
             companions=companions,
             problems=facts.problems,
@@ -100,6 +100,12 @@ def _capture(
         )
         installation.vault.put(entry.entry_name, [entry.to_json()])
     return entry
+
+
+def _key(installation: Installation, component: Component) -> dict[str, str]:
+    """Say which passphrase opens what is encrypted."""
+    wanted = "gpg" in component.codecs and installation.key_id
+    return {"key": wanted} if wanted else {}
 
 
 @contextmanager

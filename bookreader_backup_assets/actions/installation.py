@@ -25,6 +25,7 @@ from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Proof, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.restore_plan import Options
+from bookreader_backup_assets.core.secret import Secret, key_id
 from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.runners.base import Services
 from bookreader_backup_assets.runners.local import NoServices
@@ -63,7 +64,7 @@ class Installation:
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
     is to have; `restorations` are by scenario; `services` use the data, and are stopped while it is
     replaced; `lock` is the file that lets one restore work at a time. `zone` is the plan's timezone;
-    `system` is all of it together; `now` is the clock; `watch` shows what takes long. `vault_named` is what
+    `system` is all of it together; `key` encrypts; `now` is the clock; `watch` shows what takes long. `vault_named` is what
     an operator named the vault by, if it is not the one of the settings.
     """
 
@@ -77,6 +78,7 @@ class Installation:
     services: Services = field(default_factory=NoServices)
     system: System | None = None
     lock: Path = Path(tempfile.gettempdir()) / "bookreader-backup.lock"
+    key: Secret | None = field(default=None, repr=False)
     images: Images = dict
     now: Callable[[], datetime] = utc_now
     watch: Watch = unwatched
@@ -88,6 +90,11 @@ class Installation:
     def id(self) -> str:
         """The id in the vault's root, made at the first capture."""
         return self._identity()[0]
+
+    @cached_property
+    def key_id(self) -> str | None:
+        """The short name of the passphrase that encrypts what is captured here; None without one."""
+        return key_id(self.key, self.id) if self.key else None
 
     @cached_property
     def since(self) -> date:

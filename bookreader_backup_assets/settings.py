@@ -123,8 +123,8 @@ class Settings(BaseModel):
     )
     env_file: Path | None = Field(
         None,
-        description="Only in the environment: the file with these settings, instead of the two in the working "
-        "folder",
+        description="Only in the environment: the file with these settings, instead of the two in the "
+        "working folder",
     )
 
 
@@ -165,6 +165,22 @@ def settings_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
             f"{ENV_FILE} names {named}, which is no file", hint=f"correct it, or unset {ENV_FILE}"
         )
     return (Path(named),)
+
+
+def old_keys(settings: Settings) -> dict[Path, Secret | None]:
+    """Return the earlier passphrases, by the file that each lies in.
+
+    None for a file that cannot be read: it opens nothing then, and stops nothing that does not need it.
+    """
+    found: dict[Path, Secret | None] = {}
+    for name in settings.old_key_files:
+        path = Path(name).expanduser()
+        try:
+            text = path.read_bytes().decode("utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError):
+            text = ""
+        found[path] = Secret(text) if text else None
+    return found
 
 
 def variables() -> dict[str, str]:

@@ -133,7 +133,7 @@ class _Attempt:
             case "redis":
                 return parts.keys(stored, self.source.scratch, self.steps)
             case "config":
-                return parts.configuration(stored, self.ground.key, self.steps)
+                return parts.configuration(stored, self.ground.keys, self.steps)
             case "storage":
                 self._make_place(stored.entry.fingerprint)
                 return drill_files.whole(stored, self.place, self.steps)

@@ -24,8 +24,8 @@ class Ground:
     """Where a drill takes place, and with what.
 
     `folder` is where its scratch folder is made; `objectives` are by row of the guide's table. `vault` is
-    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `key` is that
-    key, where it is a passphrase.
+    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `keys` are that
+    key and earlier ones, where they are passphrases.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class Ground:
     vault: Vault
     codecs: Codecs
     source: str = "local"
-    key: Secret | None = field(default=None, repr=False)
+    keys: tuple[Secret, ...] = field(default=(), repr=False)
     key_name: str = "none"
 
 
@@ -42,7 +42,7 @@ def ground(usual: Ground, key_file: Path | None) -> Iterator[Ground]:
     """Give `usual`, or with `key_file` the same with the key in that file, and without any other.
 
     The file holds a passphrase, or an armoured OpenPGP secret key; the passphrase of that one, if it has
-    any, is `usual.key`. Its keyring is removed, and its agent ended, on leaving. Raises `KeyMissingError`.
+    any, is the first of `usual.keys`. Its keyring is removed, and its agent ended, on leaving. Raises `KeyMissingError`.
     """
     if key_file is None:
         yield usual
@@ -51,11 +51,11 @@ def ground(usual: Ground, key_file: Path | None) -> Iterator[Ground]:
     if not held.startswith(gpg_key.ARMOUR):
         key = gpg.Gpg(Secret(held.decode("utf-8", "surrogateescape").rstrip("\n")))
         name = f"the passphrase in {key_file}"
-        yield replace(usual, codecs=_with(usual.codecs, key.decode), key=key.require(), key_name=name)
+        yield replace(usual, codecs=_with(usual.codecs, key.decode), keys=(key.require(),), key_name=name)
         return
-    with drill_folder(SHORT) as home, gpg_key.secret_key(held, home, usual.key) as secret:
+    with drill_folder(SHORT) as home, gpg_key.secret_key(held, home, next(iter(usual.keys), None)) as secret:
         name = f"OpenPGP {secret.fingerprint} in {key_file}"
-        yield replace(usual, codecs=_with(usual.codecs, secret.decode), key=None, key_name=name)
+        yield replace(usual, codecs=_with(usual.codecs, secret.decode), keys=(), key_name=name)
 
 
 def _read(file: Path) -> bytes:

@@ -42,7 +42,7 @@ _HINT_KEY = "set BACKUP_KEY_FILE to a file that holds the passphrase, and keep a
 
 @dataclass(frozen=True)
 class Gpg:
-    """Encrypts with one passphrase, and decrypts with that or an earlier one; None means there is no key here."""
+    """Encrypts with one passphrase, and decrypts with that or an earlier one; None means there is none here."""
 
     key: Secret | None
     old: tuple[Secret, ...] = ()
@@ -92,8 +92,8 @@ class Gpg:
                 raise KeyMissingError(
                     f"{which} this artifact",
                     hint="set BACKUP_KEY_FILE to the key it was made with, or name that file in "
-                    "BACKUP_OLD_KEY_FILES; if it is there already, the artifact's first bytes are damaged, and "
-                    "its sha256 tells",
+                    "BACKUP_OLD_KEY_FILES; if it is there, the artifact's first bytes are damaged, and its "
+                    "sha256 tells",
                 ) from None
             raise DamagedError(f"gpg cannot decrypt it: {error.message}") from None
         if size < _SHORTEST:

@@ -57,22 +57,24 @@ class Member:
         )
 
 
-def read(stored: Stored, key: Secret) -> tuple[Member, ...]:
+def read(stored: Stored, keys: Iterable[Secret]) -> tuple[Member, ...]:
     """Return what the artifact holds, each path once, parents first. Nothing of it touches a disk.
 
     Raises `DamagedError` unless names, modes, links and contents have the hash that was taken at
-    capture, and `KeyMissingError` where the key does not open it.
+    capture, keyed with one of `keys`, and `KeyMissingError` where none here opens it.
     """
-    try:
-        members, content = unpack(b"".join(stored.plain()), key)
-    except tarfile.TarError as error:
-        raise DamagedError(f"{stored.entry.name} does not unpack: {error}") from None
-    if not hmac.compare_digest(content, stored.entry.fingerprint["content"]):
-        raise DamagedError(
-            f"{stored.entry.name} does not hold what was captured",
-            hint="take another set: `bookreader-backup list` shows which are verified; nothing was touched",
-        )
-    return members
+    plain = b"".join(stored.plain())
+    for key in keys:
+        try:
+            members, content = unpack(plain, key)
+        except tarfile.TarError as error:
+            raise DamagedError(f"{stored.entry.name} does not unpack: {error}") from None
+        if hmac.compare_digest(content, stored.entry.fingerprint["content"]):
+            return members
+    raise DamagedError(
+        f"{stored.entry.name} does not hold what was captured",
+        hint="take another set: `bookreader-backup list` shows which are verified; nothing was touched",
+    )
 
 
 def unpack(plain: bytes, key: Secret | None = None) -> tuple[tuple[Member, ...], str]:

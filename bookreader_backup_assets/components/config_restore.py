@@ -172,7 +172,7 @@ class ConfigRestoration:
     def _members(self) -> tuple[Member, ...]:
         """What the artifact holds and can be put below a folder; see `_elsewhere` for the rest."""
         try:
-            members = config_members.read(self.stored, self.gpg.require())
+            members = config_members.read(self.stored, self.gpg.held)
         except KeyMissingError as error:
             raise KeyMissingError(error.message, hint=self._what_opens() or error.hint) from None
         return tuple(member for member in members if not self._is_elsewhere(member.name))

@@ -10,7 +10,7 @@ import hmac
 import io
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -99,10 +99,10 @@ def keys(stored: Whole, scratch: Scratch, steps: Steps) -> Outcome:
     return outcome
 
 
-def configuration(stored: Whole, key: Secret | None, steps: Steps) -> Outcome:
+def configuration(stored: Whole, keys: Sequence[Secret], steps: Steps) -> Outcome:
     """Decrypt and unpack a configuration, in memory, and compare it with its fingerprint.
 
-    It is never in clear on a disk, not for a drill either. Without the passphrase that keyed its hash,
+    It is never in clear on a disk, not for a drill either. Without a passphrase, one of which keyed its hash,
     only names and sizes can be compared, and that tells nothing of the content.
     """
     expected = stored.entry.fingerprint
@@ -114,13 +114,13 @@ def configuration(stored: Whole, key: Secret | None, steps: Steps) -> Outcome:
             raise DamagedError(f"it does not unpack: {error}") from None
     with steps.step(COMPARE):
         sizes = {member.name: len(data) for member, data in held if not member.isdir()}
-        content = _content(key, held) if key else None
+        contents = [_content(key, held) for key in keys]
     if sizes != expected["files"]:
         return failed("files_equal", "it unpacks to other files than were captured", files=len(sizes))
-    if content is None:
+    if not contents:
         why = "names and sizes are equal; without the passphrase the hash of the content cannot be made"
         return inconclusive("files_equal", why, files=len(sizes))
-    if content != expected["content"]:
+    if expected["content"] not in contents:
         return failed("files_equal", "its content is not what was captured", files=len(sizes))
     return passed("files_equal", f"{len(sizes)} files equal what was captured", files=len(sizes))
 

@@ -26,15 +26,25 @@ SCENARIOS = {
 
 
 def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
+    """Return the artifact of `asset` in a set, as `pick` does. Raises `DamagedError` if its checks failed."""
+    entry = pick(catalog, asset, from_set)
+    if catalog.standing(entry).verdict is Verdict.FAILED:
+        raise DamagedError(
+            f"{entry.name} has failed its checks: {_failure(catalog, entry)}",
+            hint="take another set: `bookreader-backup list` shows which are verified;"
+            " if its source was mended, `bookreader-backup verify` looks again",
+        )
+    return entry
+
+
+def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
     """Return the artifact of `asset` in a set; of `latest`, the newest verified one, or else the newest.
 
     Safety captures and other labelled sets are taken only by their id. Raises `RefusedError` if there is
-    none, `DamagedError` if its checks have failed.
+    none.
     """
     if from_set == LATEST:
-        held = [e for e in reversed(catalog.entries(asset=asset)) if e.regular]
-        verified = (e for e in held if catalog.standing(e).verdict is Verdict.PASSED)
-        entry = next(verified, held[0] if held else None)
+        entry = catalog.newest(asset, verified=True) or catalog.newest(asset)
     else:
         own = catalog.entries(asset=asset, set_id=from_set)
         entry = catalog.of_day(asset, from_set) or (own[-1] if own else None)
@@ -42,19 +52,24 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
         sets = sorted({e.set for e in catalog.entries(asset=asset)})
         there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
         raise RefusedError(f"the set {from_set!r} has no {asset}", hint=there)
-    if catalog.standing(entry).verdict is Verdict.FAILED:
-        bad = [
-            f"{outcome.check}: {outcome.message}"
-            for proof in catalog.proofs(entry)
-            for outcome in proof.checks
-            if outcome.verdict is Verdict.FAILED
-        ]
-        raise DamagedError(
-            f"{entry.name} has failed its checks: {bad[-1] if bad else 'see its proofs'}",
-            hint="take another set: `bookreader-backup list` shows which are verified;"
-            " if its source was mended, `bookreader-backup verify` looks again",
-        )
     return entry
+
+
+def passed_over(catalog: Catalog, asset: str) -> str:
+    """Return a sentence where `latest` is not the newest there is of an asset; "" where it is."""
+    newest, taken = catalog.newest(asset), catalog.newest(asset, verified=True)
+    if newest is None or taken is None or newest == taken:
+        return ""
+    why = _failure(catalog, newest) or str(catalog.standing(newest))
+    return f"the newest, {newest.name}, is not proven whole ({why}): `latest` is {taken.name}"
+
+
+def _failure(catalog: Catalog, entry: Entry) -> str:
+    """Return what the last check that failed has found, "" if none did."""
+    outcomes = [outcome for proof in catalog.proofs(entry) for outcome in proof.checks]
+    bad = [f"{one.check}: {one.message}" for one in outcomes if one.verdict is Verdict.FAILED]
+    failing = catalog.standing(entry).verdict is Verdict.FAILED
+    return (bad[-1] if bad else "see its proofs") if failing else ""
 
 
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:

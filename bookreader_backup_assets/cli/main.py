@@ -21,6 +21,7 @@ COMMANDS = {
     "restore": "restore",
     "drill": "drill",
     "status": "status",
+    "diff": "diff",
 }
 """Command to the module of this folder that has it, in the order of `--help`."""
 STOPPED = 130
@@ -57,6 +58,7 @@ def group() -> None:
     Bring it back:        bookreader-backup restore
     Would it come back?   bookreader-backup drill
     For cron and Nagios:  bookreader-backup status
+    What changed in .env? bookreader-backup diff
 
     Settings come from BACKUP_… variables or a .env file in the current folder.
     Exit status: 0 fine, 1 a problem was found, 2 refused or wrong usage, 130 stopped.

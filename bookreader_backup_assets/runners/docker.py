@@ -25,6 +25,7 @@ __all__ = [
     "DockerRunner",
     "Engine",
     "Sought",
+    "containers",
     "find_container",
     "images",
     "name_of",
@@ -104,8 +105,21 @@ def find_container(
 def images(engine: Engine, *, project: str | None = None) -> dict[str, dict[str, str]]:
     """Return `image`, `id` and, if it came from a registry, `digest` of BookReader's containers.
 
-    By compose service, or by name for a container without. Without a `project`, it is the one that
-    the containers of PostgreSQL, Redis or storage are in. Raises like `Engine.guarded`.
+    By compose service, or by name for a container without. Raises like `Engine.guarded`.
+    """
+    return {
+        (container["Labels"] or {}).get(SERVICE) or name_of(container): _image(
+            engine, container["Image"], container["ImageID"]
+        )
+        for container in containers(engine, project=project)
+    }
+
+
+def containers(engine: Engine, *, project: str | None = None) -> list[dict[str, Any]]:
+    """Return what the engine lists of BookReader's containers, running or not, by name.
+
+    Without a `project`, it is the one that the containers of PostgreSQL, Redis or storage are in. One-off
+    containers (`docker compose run`) are none of it. Raises like `Engine.guarded`.
     """
     with engine.guarded():
         listed = engine.api.containers(all=True)
@@ -117,16 +131,9 @@ def images(engine: Engine, *, project: str | None = None) -> dict[str, dict[str,
             for sought in (POSTGRESQL, REDIS, STORAGE)
         )
     ]
-    projects = {(container["Labels"] or {}).get(PROJECT) for container in known} - {None}
+    projects = {project, *((container["Labels"] or {}).get(PROJECT) for container in known)} - {None}
     ours = [c for c in listed if (c["Labels"] or {}).get(PROJECT) in projects or c in known]
-    found = {}
-    for container in sorted(ours, key=name_of):
-        labels = container["Labels"] or {}
-        if labels.get(ONE_OFF) != "True":
-            found[labels.get(SERVICE) or name_of(container)] = _image(
-                engine, container["Image"], container["ImageID"]
-            )
-    return found
+    return sorted((c for c in ours if (c["Labels"] or {}).get(ONE_OFF) != "True"), key=name_of)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from bookreader_backup_assets.components.database_restore import DatabaseRestora
 from bookreader_backup_assets.components.file_restore import FileRestoration
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
+from bookreader_backup_assets.components.postgresql_sql import PostgresqlSql
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.redis_restore import RedisRestoration
 from bookreader_backup_assets.components.restoration import Restoration
@@ -40,12 +41,12 @@ from bookreader_backup_assets.vaults.local import LocalVault
 LOCK = ".restore.lock"
 """The file in the local vault's folder that lets one restore work at a time."""
 ASSETS = {
-    "postgresql": ("globals", "dump"),
+    "postgresql": ("globals", "dump", "sql"),
     "redis": ("rdb",),
     "storage": ("archive",),
     "config": ("archive",),
 }
-"""What each component is captured as, roles before the dump whose restore needs them."""
+"""What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
 
 
 def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
@@ -63,6 +64,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         ),
         components=_components(settings, plan, reached, encryption),
         planned=planned_assets(plan),
+        due_on=plan.due_on,
         scratch=reached.scratch,
         zone=plan.timezone,
         images=reached.images,
@@ -109,14 +111,16 @@ def drill_ground(
 
 def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -> dict[str, Component]:
     digests = plan.postgresql.digests if plan.postgresql else False
+    dump = PostgresqlDump(
+        reach.postgresql,
+        reach.postgresql_env,
+        reach.database,
+        digests if isinstance(digests, bool) else tuple(digests),
+    )
     made: list[Component] = [
         PostgresqlGlobals(reach.postgresql, reach.postgresql_env, reach.database, encryption),
-        PostgresqlDump(
-            reach.postgresql,
-            reach.postgresql_env,
-            reach.database,
-            digests if isinstance(digests, bool) else tuple(digests),
-        ),
+        dump,
+        PostgresqlSql(reach.postgresql, dump.stem),
         RedisRdb(reach.redis, reach.redis_cli, reach.redis_password),
         StorageArchive(reach.storage, settings.storage_path),
         ConfigArchive(settings.config_root, settings.config_paths, encryption),

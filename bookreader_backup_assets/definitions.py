@@ -21,7 +21,8 @@ from bookreader_backup_assets.defs.assurance import (
 from bookreader_backup_assets.defs.backup_set import backup_set
 from bookreader_backup_assets.defs.config import config
 from bookreader_backup_assets.defs.jobs import jobs
-from bookreader_backup_assets.defs.partitions import daily
+from bookreader_backup_assets.defs.labelled import labelled_job
+from bookreader_backup_assets.defs.partitions import daily, weekly
 from bookreader_backup_assets.defs.postgresql import postgresql
 from bookreader_backup_assets.defs.reconcile import reconcile
 from bookreader_backup_assets.defs.redis import redis
@@ -56,33 +57,37 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
             hint="set it to a day that has begun, or leave it out",
         )
     days = daily(first_day, installation.zone)
-    made = jobs(COMPONENTS, days)
+    weeks = weekly(first_day, installation.zone, plan.weekly.weekday if plan.weekly else "sunday")
+    made = jobs(COMPONENTS, days, weeks)
     parts = [
         *postgresql(installation, days),
         *redis(installation, days),
         *storage(installation, days),
         *config(installation, days),
-        *backup_set(installation, days),
+        *backup_set(installation, days, weeks),
     ]
     months = monthly(first_day, installation)
     drills = assurance(installation, months, plan, settings)
     drilling = drill_job(months)
+    assets = [part for part in parts if not isinstance(part, dg.AssetChecksDefinition)]
+    partitions = {
+        spec.key.to_user_string(): spec.partitions_def
+        for part in assets
+        for spec in ([part] if isinstance(part, dg.AssetSpec) else part.specs)
+        if spec.partitions_def is not None
+    }
     return dg.Definitions(
         assets=[
-            *(
-                part.map_asset_specs(partial(described, plan=plan, settings=settings))
-                for part in parts
-                if not isinstance(part, dg.AssetChecksDefinition)
-            ),
+            *dg.map_asset_specs(partial(described, plan=plan, settings=settings), assets),
             drills[0],
         ],
         asset_checks=[*(part for part in parts if isinstance(part, dg.AssetChecksDefinition)), drills[1]],
-        jobs=[*made.values(), *restore_jobs(), drilling],
+        jobs=[*made.values(), labelled_job(), *restore_jobs(), drilling],
         schedules=[*schedules(installation, plan, made), drill_schedule(installation, plan, drilling)],
         sensors=[
             missed_captures(installation, plan, made),
             seal_after(installation, plan, made),
-            reconcile(installation, days),
+            reconcile(installation, partitions),
             report_drills(installation),
         ],
         resources=resources(installation),

@@ -1,33 +1,34 @@
-"""The plan: which component is captured when, in which timezone, and how old its newest may get.
+"""The plan: which component is captured when, for how long it is kept, and how old its newest may get.
 
-A plan is a TOML file: `production` ships with this package, any other is named by its path.
+A plan is a TOML file: `production` and `development` ship with this package, any other is named by its path.
 """
 
 from __future__ import annotations
 
 import tomllib
-from datetime import time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from bookreader_backup_assets.core.drill import Objective
 from bookreader_backup_assets.core.errors import SettingsError
+from bookreader_backup_assets.plan_rows import (
+    ClockTime,
+    CodeRow,
+    DrillRow,
+    Hours,
+    Keep,
+    LabelsRow,
+    LogsRow,
+    PostgresqlRow,
+    Row,
+    WeeklyRow,
+)
 
 SHIPPED = Path(__file__).parent / "plans"
 _COMPONENTS = ("postgresql", "redis", "storage", "config")
-
-
-def _clock_time(value: object) -> time:
-    try:
-        parsed = time.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError("a time of day such as '02:30'") from None
-    if parsed.second or parsed.microsecond or parsed.tzinfo:
-        raise ValueError("a time of day such as '02:30'")
-    return parsed
 
 
 def _timezone(value: object) -> ZoneInfo:
@@ -37,59 +38,7 @@ def _timezone(value: object) -> ZoneInfo:
         raise ValueError("a timezone such as 'UTC' or 'Europe/Moscow'") from None
 
 
-def _digests(value: object) -> object:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list) and all(isinstance(table, str) and "." in table for table in value):
-        return value
-    raise ValueError("true, false, or a list of tables such as ['public.users']")
-
-
-ClockTime = Annotated[time, BeforeValidator(_clock_time)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_timezone)]
-
-
-class Row(BaseModel):
-    """One component's row: `at` is local time, `rpo_hours` the age at which its newest is too old."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    at: ClockTime
-    rpo_hours: float = Field(default=26, gt=0)
-
-
-class PostgresqlRow(Row):
-    """`digests` names tables (`schema.table`) compared by content, or `true` for all of them."""
-
-    digests: Annotated[bool | list[str], BeforeValidator(_digests)] = False
-
-
-class Hours(BaseModel):
-    """Hours, by row of the guide's appendix C."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    database: float = Field(ge=0)
-    storage: float = Field(ge=0)
-    system: float = Field(ge=0)
-    file: float = Field(ge=0)
-
-
-class DrillRow(BaseModel):
-    """The monthly drill: `day` of the month and `at`, local time; and what it is held against."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    at: ClockTime = time(4)
-    day: int = Field(default=1, ge=1, le=28)
-    rto_hours: Hours = Hours(database=1, storage=2, system=4, file=0.25)
-    rpo_hours: Hours = Hours(database=24, storage=24, system=168, file=24)
-
-    @property
-    def objectives(self) -> dict[str, Objective]:
-        """The objectives by row of the guide's table."""
-        rto, rpo = self.rto_hours.model_dump(), self.rpo_hours.model_dump()
-        return {row: Objective(rto[row] * 3600, rpo[row] * 3600) for row in rto}
 
 
 class Plan(BaseModel):
@@ -99,10 +48,14 @@ class Plan(BaseModel):
 
     timezone: Zone
     deadline: ClockTime
+    weekly: WeeklyRow | None = None
     postgresql: PostgresqlRow | None = None
     redis: Row | None = None
     storage: Row | None = None
     config: Row | None = None
+    code: CodeRow | None = None
+    logs: LogsRow | None = None
+    labels: LabelsRow = LabelsRow()
     drill: DrillRow = DrillRow()
 
     @model_validator(mode="after")
@@ -113,7 +66,7 @@ class Plan(BaseModel):
 
     @property
     def rows(self) -> dict[str, Row]:
-        """The planned components, in the order in which they are captured."""
+        """The components of a day's set, in the order in which they are captured."""
         named = {
             "postgresql": self.postgresql,
             "redis": self.redis,
@@ -121,6 +74,39 @@ class Plan(BaseModel):
             "config": self.config,
         }
         return {name: row for name, row in named.items() if row is not None}
+
+    @property
+    def objectives(self) -> dict[str, timedelta]:
+        """How old the newest of each planned component may get."""
+        every = {**self.rows, "code": self.code, "logs": self.logs}
+        return {name: timedelta(hours=row.rpo_hours) for name, row in every.items() if row is not None}
+
+    def full_on(self, day: date) -> bool:
+        """Whether that day's captures are one weekly full."""
+        return self.weekly is not None and self.weekly.due_on(day)
+
+    def due_on(self, component: str, day: date) -> bool:
+        """Whether a component is captured on that day, by a row of its own or by the weekly full."""
+        if component == "code":
+            return self.code is not None and self.code.due_on(day)
+        return component in self.rows and (self.full_on(day) or self.rows[component].due_on(day))
+
+    def due(self, component: str, day: date) -> datetime:
+        """Return the instant (UTC) at which a component is captured on that day."""
+        if component == "code" and self.code is not None:
+            at = self.code.at
+        else:
+            at = self.weekly.at if self.weekly and self.full_on(day) else self.rows[component].at
+        return due(day, at, self.timezone)
+
+
+def due(day: date, at: time, zone: ZoneInfo) -> datetime:
+    """Return the instant (UTC) at which the clock of a zone has shown `at` for the last time that day.
+
+    In the night that has an hour twice, Dagster's schedules mean the second, too. A time that the clocks
+    skip comes after the gap.
+    """
+    return max(datetime.combine(day, at.replace(fold=fold), zone).astimezone(UTC) for fold in (0, 1))
 
 
 def load_plan(name: str, *, timezone: str | None = None) -> Plan:
@@ -153,7 +139,14 @@ def load_plan(name: str, *, timezone: str | None = None) -> Plan:
         raise SettingsError(_explain(path, text, error)) from None
 
 
-_MODELS: dict[str, type[BaseModel]] = {"postgresql": PostgresqlRow, "drill": DrillRow}
+_MODELS: dict[str, type[BaseModel]] = {
+    "weekly": WeeklyRow,
+    "postgresql": PostgresqlRow,
+    "code": CodeRow,
+    "logs": LogsRow,
+    "labels": LabelsRow,
+    "drill": DrillRow,
+}
 
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:
@@ -162,13 +155,14 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     wrong = first["msg"].replace("Value error, ", "it must be ")
     if first["type"] == "extra_forbidden":
         model: type[BaseModel] = Plan if len(where) == 1 else _MODELS.get(where[0], Row)
-        model = Hours if len(where) > 2 else model
+        if len(where) > 2:
+            model = Keep if where[1] == "keep" else Hours
         wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
     elif first["type"] == "missing":
         wrong = "it is missing"
     elif first["type"] == "model_type":
-        wrong = f"it must be a section: [{where[0]}]"
-    line = _line_of(where, text) or _line_of(where[:1], text)
+        wrong = f"it must be a section: [{where[0]}]" if len(where) == 1 else "it must be as { days = 7 }"
+    line = _line_of(where, text) or _line_of(where[:2], text) or _line_of(where[:1], text)
     at = f"line {line}, " if line else ""
     return ": ".join(part for part in (str(path), f"{at}{'.'.join(where)}", wrong) if part)
 

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.components.base import Capture, Component, Facts
+from bookreader_backup_assets.actions.stored import StoredArtifact
+from bookreader_backup_assets.components.base import Capture, Component, Derived, Facts
 from bookreader_backup_assets.core.artifact import (
     ArtifactName,
     Companion,
@@ -18,7 +19,13 @@ from bookreader_backup_assets.core.artifact import (
     dump_document,
 )
 from bookreader_backup_assets.core.check import Verdict, passed
-from bookreader_backup_assets.core.errors import BackupError, DamagedError, NameTakenError, SpaceError
+from bookreader_backup_assets.core.errors import (
+    BackupError,
+    DamagedError,
+    NameTakenError,
+    SourceAbsentError,
+    SpaceError,
+)
 from bookreader_backup_assets.core.manifest import UNCHANGED, Failure
 from bookreader_backup_assets.core.streams import Meter
 
@@ -48,15 +55,32 @@ def capture(
     """
     asset = f"{component.component}/{component.artifact}"
     try:
+        component = _over_its_source(installation, component, set_id, label)
         if label is None and (held := _unchanged(installation, component, asset, set_id)) is not None:
             return held, False
-        return _capture(installation, component, set_id, label, late=late), True
+        return take(installation, component, set_id, label, late=late), True
     except BaseException as error:
         _record(installation, asset, set_id, error)
         raise
 
 
-def _capture(
+def _over_its_source(
+    installation: Installation, component: Component, set_id: str, label: str | None
+) -> Component:
+    """Return the component over the set's own artifact that it is derived from, if it is derived."""
+    if not isinstance(component, Derived):
+        return component
+    held = Catalog(installation.vault).entries(asset=component.derived_from, set_id=set_id)
+    same = [entry for entry in held if entry.label == label]
+    if not same:
+        raise SourceAbsentError(
+            f"the set {set_id} has no {component.derived_from} to derive it from",
+            hint=f"capture {component.derived_from} first",
+        )
+    return component.over(StoredArtifact(installation, same[-1]))
+
+
+def take(
     installation: Installation,
     component: Component,
     set_id: str,
@@ -64,6 +88,7 @@ def _capture(
     *,
     late: bool,
 ) -> Entry:
+    """Capture whatever was captured before, and record no failure; see `capture`."""
     started = time.monotonic()
     begun = installation.now()
     asset = f"{component.component}/{component.artifact}"

@@ -14,10 +14,11 @@ from bookreader_backup_assets.core.artifact import (
 )
 from bookreader_backup_assets.core.check import Verdict, failed
 from bookreader_backup_assets.core.errors import DamagedError
-from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on
+from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on, unchanged_sets
+from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.vaults.base import Vault
 
-_OTHERS = ("failures/", "restores/")  # kept in a vault, and no artifacts
+_OTHERS = ("failures/", "restores/", "sets/")  # kept in a vault, and no artifacts
 
 
 @dataclass
@@ -86,13 +87,20 @@ class Catalog:
         return None
 
     def of_day(self, asset: str, day: str) -> Entry | None:
-        """Return what a day's set has of an asset: its own newest, or the one found unchanged then."""
-        own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.regular]
+        """Return what a set has of an asset: its own newest, or the one found unchanged on that day."""
+        labelled = label_of(day) is not None
+        own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.regular or labelled]
         still = [
             e for e in self.entries(asset=asset) if e.label is None and unchanged_on(day, self.proofs(e))
         ]
         found = own or still
         return found[-1] if found else None
+
+    def sets_of(self, asset: str) -> set[str]:
+        """Return the ids of the sets that have something of an asset; see `of_day`."""
+        held = self.entries(asset=asset)
+        own = {entry.set for entry in held if entry.regular or label_of(entry.set)}
+        return own.union(*(unchanged_sets(self.proofs(entry)) for entry in held if entry.label is None))
 
     def strays(self) -> dict[str, int]:
         """Return files of artifacts without an entry, and their sizes: left by captures that were killed."""

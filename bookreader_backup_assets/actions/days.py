@@ -11,13 +11,17 @@ LATE = "late"
 """The label of an artifact that was filed under a day that was over."""
 
 
-def label_for(installation: Installation, day: str, *, allow_late: bool = False) -> str | None:
+def label_for(
+    installation: Installation, day: str, *, allow_late: bool = False, current: str | None = None
+) -> str | None:
     """Return the label of a capture filed under `day` now: none today, `late` for a day that is over.
+
+    `current` is the day whose set is open now, if it is not today: the one on which this week began.
 
     Raises `RefusedError` for a past day unless `allow_late`, and for a day that has not begun.
     """
     try:
-        asked, today = date.fromisoformat(day), date.fromisoformat(installation.today())
+        asked, today = date.fromisoformat(day), date.fromisoformat(current or installation.today())
     except ValueError:
         raise RefusedError(f"{day!r} is not a day", hint="write it as 2025-10-24") from None
     if asked == today:

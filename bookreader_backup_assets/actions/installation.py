@@ -61,11 +61,11 @@ def unwatched(_doing: str, _bytes: int | None) -> Iterator[Progress]:
 class Installation:
     """What `assembly.assemble` makes of the settings, and every action works on.
 
-    `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets that a day's set
-    is to have; `restorations` are by scenario; `services` use the data, and are stopped while it is
-    replaced; `lock` is the file that lets one restore work at a time. `zone` is the plan's timezone;
-    `system` is all of it together; `key` encrypts; `now` is the clock; `watch` shows what takes long. `vault_named` is what
-    an operator named the vault by, if it is not the one of the settings.
+    `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets of days' sets, and
+    `due_on` says of a component whether a day is to have it; `restorations` are by scenario; `services` use
+    the data, and are stopped while it is replaced; `lock` is the file that lets one restore work at a time.
+    `zone` is the plan's timezone; `system` is all of it together; `key` encrypts; `now` is the clock; `watch` shows what
+    takes long. `vault_named` is what an operator named the vault by, if it is not the one of the settings.
     """
 
     vault: Vault
@@ -74,6 +74,7 @@ class Installation:
     planned: tuple[str, ...]
     scratch: Scratch
     zone: ZoneInfo
+    due_on: Callable[[str, date], bool] = lambda _component, _day: True
     restorations: Restorations = field(default_factory=dict)
     services: Services = field(default_factory=NoServices)
     system: System | None = None
@@ -108,6 +109,10 @@ class Installation:
     def today(self) -> str:
         """The set id of the day it is."""
         return self.now().astimezone(self.zone).date().isoformat()
+
+    def planned_on(self, day: date) -> tuple[str, ...]:
+        """Return the assets that the set of a day is to have."""
+        return tuple(asset for asset in self.planned if self.due_on(asset.split("/")[0], day))
 
     def component(self, asset: str) -> Component:
         """Return the component that captures `asset`. Raises `RefusedError` for an unknown one."""

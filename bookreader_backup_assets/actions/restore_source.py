@@ -21,6 +21,7 @@ SCENARIOS = {
     "storage": "storage/archive",
     "file": "storage/archive",
     "config": "config/archive",
+    "code": "code/bundle",
 }
 """What can be restored on its own, and from which asset."""
 
@@ -74,12 +75,27 @@ def _failure(catalog: Catalog, entry: Entry) -> str:
 
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
-    days = sorted({entry.set for entry in catalog.entries() if entry.regular}, reverse=True)
+    held_in = {e.set for e in catalog.entries() if e.regular and e.asset in assets}
+    days = sorted(held_in, reverse=True)
     for day in days:
         held = [catalog.of_day(asset, day) for asset in assets]
-        if all(entry and catalog.standing(entry).verdict is Verdict.PASSED for entry in held):
+        if all(_is_good(catalog, entry) for entry in held):
             return day
     return days[0] if days else ""
+
+
+def set_passed_over(catalog: Catalog, assets: Sequence[str], taken: str) -> str:
+    """Return a sentence where `newest_set` has taken a set that is not the newest; "" where it is."""
+    held_in = {entry.set for entry in catalog.entries() if entry.regular and entry.asset in assets}
+    newest = max(held_in, default=taken)
+    if newest == taken:
+        return ""
+    bad = [asset for asset in assets if not _is_good(catalog, catalog.of_day(asset, newest))]
+    return f"the newest set, {newest}, is not proven whole ({', '.join(bad)}): `latest` is {taken}"
+
+
+def _is_good(catalog: Catalog, entry: Entry | None) -> bool:
+    return entry is not None and catalog.standing(entry).verdict is Verdict.PASSED
 
 
 def restoration(

@@ -1,4 +1,4 @@
-"""`backup`: capture components now, check them, and seal the day."""
+"""`backup`: capture components now, check them, and seal the day, or a labelled set."""
 
 from __future__ import annotations
 
@@ -8,90 +8,84 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bookreader_backup_assets.actions.capture import capture
+from bookreader_backup_assets.actions.back_up import back_up_labelled, back_up_today
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.report import Line, day_report
-from bookreader_backup_assets.actions.seal import ManifestComponent, seal
-from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
-from bookreader_backup_assets.core.errors import BackupError, RefusedError
+from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from bookreader_backup_assets.actions.installation import Installation
 
-MANIFEST = "backup_set/manifest"
+_OWN_PARTITIONS = ("code", "logs")  # weekly and hourly: no part of a day's set
 
 
 @click.command("backup")
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
+@click.option(
+    "--label",
+    metavar="LABEL",
+    help="Make a set of its own, such as pre-deploy or post-update, now; code and logs are in it, too.",
+)
 @click.option(
     "--without-dagster",
     is_flag=True,
     help="Work with Dagster's storage gone; Dagster is told later, by its reconcile sensor.",
 )
 @output.json_option
-def command(components: tuple[str, ...], without_dagster: bool, as_json: bool) -> None:
-    """Capture COMPONENTs (default: all that the plan names) now, check them, and seal the day's set.
+def command(components: tuple[str, ...], label: str | None, without_dagster: bool, as_json: bool) -> None:
+    """Capture COMPONENTs (default: all that the plan names) now, check them, and seal the set.
 
     Runs the same Dagster jobs as the schedules, in this process, so that the UI shows them. A component
-    that fails does not stop the others.
+    that fails does not stop the others. A labelled set needs no Dagster, which is told of it afterwards:
+    a deployment waits for nothing else.
 
     \b
-    bookreader-backup backup                      everything
+    bookreader-backup backup                      everything, into today's set
     bookreader-backup backup postgresql config    two components
+    bookreader-backup backup --label pre-deploy   everything, as a set of its own
     """  # noqa: D301 - click's mark for a block that keeps its lines
     installation = replace(assemble(load_settings()), watch=output.watch)
-    chosen = choose(installation, components)
+    chosen = choose(installation, components, labelled=label is not None)
+    assets = tuple(asset for asset in installation.components if asset.split("/")[0] in chosen)
+    if label is not None:
+        set_id, fine = back_up_labelled(installation, label, assets, output.complain)
+        good = print_set(installation, set_id, (*assets, LABELLED), as_json=as_json)
+        sys.exit(0 if good and fine else 1)
     if without_dagster:
-        fine = without(installation, chosen)
+        fine = back_up_today(installation, assets, output.complain)
     else:
         from bookreader_backup_assets.cli.dagster_runs import with_dagster
 
         fine = with_dagster(installation, chosen)
-    sys.exit(0 if print_day(installation, chosen, as_json=as_json) and fine else 1)
+    good = print_set(installation, installation.today(), (*assets, MANIFEST), as_json=as_json)
+    sys.exit(0 if good and fine else 1)
 
 
-def choose(installation: Installation, components: tuple[str, ...]) -> tuple[str, ...]:
+def choose(
+    installation: Installation, components: tuple[str, ...], *, labelled: bool = False
+) -> tuple[str, ...]:
     """Return the components to capture. Raises `RefusedError` for one there is not."""
     known = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.components))
     planned = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.planned))
+    if labelled:
+        planned += tuple(one for one in _OWN_PARTITIONS if one in known)
     for component in components:
         if component not in known:
             raise RefusedError(f"there is no component {component!r}", hint=f"there are: {', '.join(known)}")
     return components or planned
 
 
-def without(installation: Installation, components: tuple[str, ...]) -> bool:
-    """Capture and check without Dagster, roles before the dump that needs them, and say if all was well."""
-    day = installation.today()
-    fine = True
-    captured = []
-    for component in installation.components.values():
-        if component.component in components:
-            try:
-                captured.append((component, capture(installation, component, day)[0]))
-            except BackupError as error:
-                output.complain(error)
-                fine = False
-    for component, entry in captured:
-        proof = verify(installation, component, entry)
-        fine = fine and all(outcome.passed for outcome in proof.checks)
-    verify(installation, ManifestComponent(), seal(installation, day))
-    return fine
-
-
-def print_day(installation: Installation, components: tuple[str, ...], *, as_json: bool) -> bool:
-    """Print what the day's set has of `components`, and return whether all of it is verified."""
-    day = installation.today()
-    assets = tuple(a for a in installation.components if a.split("/")[0] in components)
-    lines = day_report(Catalog(installation.vault), day, (*assets, MANIFEST))
-    made = [line for line in lines if line.asset != MANIFEST]
+def print_set(installation: Installation, set_id: str, assets: tuple[str, ...], *, as_json: bool) -> bool:
+    """Print what a set has of `assets`, its manifest the last, and return whether the others are verified."""
+    lines = day_report(Catalog(installation.vault), set_id, assets)
     if as_json:
-        output.say_json({"set": day, "assets": [_document(line) for line in lines]})
+        output.say_json({"set": set_id, "assets": [_document(line) for line in lines]})
     else:
-        output.say(f"\nbackup set {day}\n")
+        output.say(f"\nbackup set {set_id}\n")
         output.table(
             ["asset", "artifact", "size", "seconds", "checks", "standing"],
             [_cells(line) for line in lines],
@@ -102,7 +96,7 @@ def print_day(installation: Installation, components: tuple[str, ...], *, as_jso
                 output.say(f"\n{line.asset}: {line.why}")
             for problem in line.entry.problems if line.entry else ():
                 output.say(f"{line.asset}: {output.printable(problem.where)}: {problem.what}")
-    return all(line.good for line in made)
+    return all(line.good for line in lines[:-1])
 
 
 def _cells(line: Line) -> list[str]:

@@ -18,9 +18,10 @@ from pathlib import Path
 import click
 
 from bookreader_backup_assets.actions.drill_report import read_report, reports_of
+from bookreader_backup_assets.actions.seal import MANIFEST
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
-from bookreader_backup_assets.cli.backup import choose, print_day
+from bookreader_backup_assets.cli.backup import choose, print_set
 from bookreader_backup_assets.cli.drill import print_drill
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.settings import load_settings
@@ -79,7 +80,9 @@ def _capture(*, as_json: bool) -> bool:
     installation = replace(assemble(load_settings(env_file=Path(os.devnull))), watch=output.watch)
     components = choose(installation, ())
     fine = with_dagster(installation, components)
-    return print_day(installation, components, as_json=as_json) and fine
+    assets = (asset for asset in installation.components if asset.split("/")[0] in components)
+    good = print_set(installation, installation.today(), (*assets, MANIFEST), as_json=as_json)
+    return good and fine
 
 
 def _drill(*, as_json: bool) -> bool:

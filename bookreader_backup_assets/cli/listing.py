@@ -15,9 +15,10 @@ from bookreader_backup_assets.settings import load_settings
 
 @click.command("list")
 @click.argument("set_id", required=False, metavar="[SET]")
+@click.option("--label", metavar="LABEL", help="Only artifacts with this label.")
 @output.json_option
-def command(set_id: str | None, as_json: bool) -> None:
-    """List the artifacts in the vault, or those of one SET, such as 2025-10-24.
+def command(set_id: str | None, label: str | None, as_json: bool) -> None:
+    """List the artifacts in the vault, or those of one SET: 2025-10-24, or 2025-10-24_14-05-00_pre-deploy.
 
     An artifact is listed only if it was stored whole and read back. `standing` says what its checks found:
     verified, failed, inconclusive (could not be told here), or unverified (not made yet).
@@ -30,6 +31,12 @@ def command(set_id: str | None, as_json: bool) -> None:
         raise RefusedError(
             f"there is no set {set_id!r}", hint=f"there are: {', '.join(sets[-5:]) or 'none yet'}"
         )
+    if label is not None:
+        labels = sorted({entry.label for entry in entries if entry.label})
+        entries = [entry for entry in entries if entry.label == label]
+        if not entries:
+            there = f"there are: {', '.join(labels)}" if labels else "`backup --label` makes one"
+            raise RefusedError(f"there is nothing with the label {label!r}", hint=there)
     rows = [(entry, str(catalog.standing(entry))) for entry in entries]
     if as_json:
         output.say_json(
@@ -53,9 +60,17 @@ def command(set_id: str | None, as_json: bool) -> None:
         output.say(f"the vault {vault} is empty: `bookreader-backup backup` makes the first backup")
     else:
         output.table(
-            ["set", "asset", "artifact", "size", "captured (UTC)", "standing"],
+            ["set", "asset", "artifact", "size", "captured (UTC)", "label", "standing"],
             [
-                [e.set, e.asset, e.name, output.size(e.size), f"{e.captured_at:%Y-%m-%d %H:%M:%S}", standing]
+                [
+                    e.set,
+                    e.asset,
+                    e.name,
+                    output.size(e.size),
+                    f"{e.captured_at:%Y-%m-%d %H:%M:%S}",
+                    e.label or "",
+                    standing,
+                ]
                 for e, standing in rows
             ],
             right=(3,),

@@ -16,11 +16,13 @@ COMMANDS = {
     "demo": "demo",
     "doctor": "doctor",
     "backup": "backup",
+    "adopt": "adopt",
     "list": "listing",
     "verify": "verify",
     "restore": "restore",
     "drill": "drill",
     "status": "status",
+    "plan": "plan",
     "diff": "diff",
 }
 """Command to the module of this folder that has it, in the order of `--help`."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bookreader_backup_assets.core.artifact import Entry, Problem
 from bookreader_backup_assets.core.check import Outcome
@@ -181,4 +181,18 @@ class Component(Protocol):
 
         Whatever the bytes are, the answer is an outcome: only what is wrong with this machine raises.
         """
+        ...
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A component whose source is another artifact of the same set, and not a service."""
+
+    @property
+    def derived_from(self) -> str:
+        """The asset it is made of."""
+        ...
+
+    def over(self, stored: Stored) -> Component:
+        """Return the component that captures from this artifact."""
         ...

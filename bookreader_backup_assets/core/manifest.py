@@ -1,7 +1,8 @@
 """A backup set folded into one document: what belongs together, what is missing, and why.
 
 A set's id is its day, `2025-10-24`; of each asset it takes the newest unlabelled artifact of that day,
-verified ones first, or the older one that was found unchanged on that day, or one filed late.
+verified ones first, or the older one that was found unchanged on that day, or one filed late. A labelled
+set, `2025-10-24_14-05-00_pre-deploy`, takes what was captured into it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bookreader_backup_assets.core.artifact import (
     dump_document,
 )
 from bookreader_backup_assets.core.check import Verdict
+from bookreader_backup_assets.core.set_id import label_of
 
 UNCHANGED = "unchanged"
 """The check, recorded in a proof, by which a set refers to an older artifact; `set` is measured with it."""
@@ -207,7 +209,8 @@ def _member(asset: str, set_id: str, held: list[tuple[Entry, Sequence[Proof]]]) 
         entry, proofs = candidate
         return not entry.late, standing(entry, proofs).verdict is Verdict.PASSED, entry.captured_at
 
-    own = [(e, p) for e, p in held if e.set == set_id and (e.label is None or e.late)]
+    labelled = label_of(set_id) is not None
+    own = [(e, p) for e, p in held if e.set == set_id and (e.regular or labelled)]
     still = [(e, p) for e, p in held if e.label is None and unchanged_on(set_id, p)]
     for candidates, unchanged in ((own, False), (still, True)):
         if candidates:
@@ -234,8 +237,13 @@ def _member(asset: str, set_id: str, held: list[tuple[Entry, Sequence[Proof]]]) 
 
 def unchanged_on(set_id: str, proofs: Iterable[Proof]) -> bool:
     """Whether an artifact was found, on the day of that set, to hold what its source still held."""
+    return set_id in unchanged_sets(proofs)
+
+
+def unchanged_sets(proofs: Iterable[Proof]) -> set[str]:
+    """Return the ids of the sets that refer to an artifact which was found unchanged then."""
     outcomes = (outcome for proof in proofs for outcome in proof.checks)
-    return any(o.check == UNCHANGED and o.passed and o.measured.get("set") == set_id for o in outcomes)
+    return {str(o.measured.get("set")) for o in outcomes if o.check == UNCHANGED and o.passed}
 
 
 def _why(member: Member | None, failure: Failure | None) -> str:

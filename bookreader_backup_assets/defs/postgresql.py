@@ -1,4 +1,4 @@
-"""PostgreSQL's assets: the dump, and the roles and grants beside it."""
+"""PostgreSQL's assets: the dump, the roles and grants beside it, and the dump as SQL."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +44,22 @@ def postgresql(installation: Installation, daily: dg.DailyPartitionsDefinition) 
         """
         return captured(context, config, installation)
 
+    @dg.asset(
+        key_prefix="postgresql",
+        group_name="postgresql",
+        kinds={"postgres", "file"},
+        partitions_def=daily,
+        deps=[dump],
+    )
+    def sql(
+        context: dg.AssetExecutionContext, config: CaptureConfig, installation: dg.ResourceParam[Installation]
+    ) -> dg.MaterializeResult[Any]:
+        """The same dump as plain SQL, to look into: made of the dump, so it costs the database nothing.
+
+        A restore does not need it. By hand: `gunzip -c FILE | less`.
+        """
+        return captured(context, config, installation)
+
     @dg.multi_asset_check(
         specs=check_specs("postgresql/dump", dump_component, daily, names=["not_empty", "sha256", *quick]),
         can_subset=True,
@@ -76,4 +92,13 @@ def postgresql(installation: Installation, daily: dg.DailyPartitionsDefinition) 
         """Read the roles again and decrypt them."""
         yield from checked(context, installation)
 
-    return [dump, roles_and_grants, dump_integrity, dump_restorable, globals_integrity]
+    @dg.multi_asset_check(
+        specs=check_specs("postgresql/sql", installation.component("postgresql/sql"), daily), can_subset=True
+    )
+    def sql_integrity(
+        context: dg.AssetCheckExecutionContext, installation: dg.ResourceParam[Installation]
+    ) -> Iterator[dg.AssetCheckResult]:
+        """Read the SQL to its end, and count its rows."""
+        yield from checked(context, installation)
+
+    return [dump, roles_and_grants, sql, dump_integrity, dump_restorable, globals_integrity, sql_integrity]

@@ -1,10 +1,12 @@
 """The vault is the truth and Dagster's log follows it: what was captured without Dagster is reported.
 
-That is what `backup --without-dagster` made while Dagster's storage was gone.
+That is what `backup --without-dagster` and `backup --label` made, what was adopted, and all that a vault
+holds whose Dagster storage is gone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -13,15 +15,18 @@ from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome
 from bookreader_backup_assets.defs.sensors import under_way
-from bookreader_backup_assets.defs.steps import MANIFEST, check_metadata, entry_metadata, severity
+from bookreader_backup_assets.defs.steps import check_metadata, entry_metadata, severity
 
 WINDOW = 14
-"""How many days, today included, are compared with Dagster's log."""
+"""How many of the newest partitions are compared artifact by artifact; of older ones, whether there is any."""
 SETTLED = timedelta(hours=1)
 """How old an artifact is at which nobody is working on it any more, whatever it looks like."""
 
+Partitions = Mapping[str, dg.PartitionsDefinition[Any]]
+"""How each asset is partitioned: by day, week or hour, or by labelled set."""
 
-def reconcile(installation: Installation, days: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
+
+def reconcile(installation: Installation, partitions: Partitions) -> dg.SensorDefinition:
     """Return the sensor that reports artifacts which Dagster does not know."""
 
     @dg.sensor(
@@ -31,56 +36,67 @@ def reconcile(installation: Installation, days: dg.DailyPartitionsDefinition) ->
         description="Reports to Dagster what the vault holds and Dagster does not know.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        reported = report_unknown(installation, days, context.instance)
+        reported = report_unknown(installation, partitions, context.instance)
         return dg.SkipReason(f"reported: {', '.join(reported)}" if reported else "nothing to report")
 
     return sensor
 
 
 def report_unknown(
-    installation: Installation, days: dg.DailyPartitionsDefinition, instance: dg.DagsterInstance
+    installation: Installation, partitions: Partitions, instance: dg.DagsterInstance
 ) -> list[str]:
-    """Report what the last days' sets hold and Dagster does not know, and return the artifacts' names."""
+    """Report what sets hold and Dagster does not know, and return the artifacts' names."""
     catalog = Catalog(installation.vault)
     reported = []
-    for day, entry in unknown(installation, days, catalog, instance):
-        key = dg.AssetKey([entry.component, entry.artifact])
-        metadata = entry_metadata(entry, new=entry.set == day)
-        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=day, metadata=metadata))
-        for outcome in latest_outcomes(catalog, entry).values():
-            instance.report_runless_asset_event(evaluation(key, day, entry, outcome))
-        reported.append(entry.name)
+    for asset, definition in partitions.items():
+        for key, entry in unknown(installation, asset, definition, catalog, instance):
+            if isinstance(definition, dg.DynamicPartitionsDefinition):
+                instance.add_dynamic_partitions(str(definition.name), [key])
+            report(catalog, instance, key, entry)
+            reported.append(entry.name)
     return reported
+
+
+def report(catalog: Catalog, instance: dg.DagsterInstance, partition: str, entry: Entry) -> None:
+    """Tell Dagster of an artifact in a partition, and of what its checks found."""
+    key = dg.AssetKey([entry.component, entry.artifact])
+    metadata = entry_metadata(entry, new=entry.set == partition)
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
+    for outcome in latest_outcomes(catalog, entry).values():
+        instance.report_runless_asset_event(evaluation(key, partition, entry, outcome))
 
 
 def unknown(
     installation: Installation,
-    days: dg.DailyPartitionsDefinition,
+    asset: str,
+    definition: dg.PartitionsDefinition[Any],
     catalog: Catalog,
     instance: dg.DagsterInstance,
 ) -> Iterator[tuple[str, Entry]]:
-    """Yield day and entry where a day's set has an artifact that no materialization of that day names.
+    """Yield partition and entry where a set has an artifact that no materialization of the partition names.
 
-    What is younger than an hour is left for later while it is being checked, or its day is being worked on.
+    What is younger than an hour is left for later while it is being checked, or its set is being worked on.
     """
-    for day in days.get_partition_keys(current_time=installation.now())[-WINDOW:]:
-        held = [entry for asset in _assets(installation) if (entry := catalog.of_day(asset, day))]
-        busy = bool(held) and under_way(instance, day)
-        for entry in held:
-            settled = installation.now() - entry.captured_at > SETTLED
-            unfinished = busy or catalog.standing(entry).verdict is None
-            if (settled or not unfinished) and not known(instance, day, entry):
-                yield day, entry
+    held = catalog.sets_of(asset)
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        held &= set(definition.get_partition_keys(current_time=installation.now()))
+    if not held:
+        return
+    materialized = instance.get_materialized_partitions(dg.AssetKey(asset.split("/")))
+    for number, key in enumerate(sorted(held, reverse=True)):
+        entry = catalog.of_day(asset, key)
+        if entry is None or (number >= WINDOW and key in materialized):
+            continue
+        settled = installation.now() - entry.captured_at > SETTLED
+        unfinished = catalog.standing(entry).verdict is None or under_way(instance, key)
+        if (settled or not unfinished) and not (key in materialized and known(instance, key, entry)):
+            yield key, entry
 
 
 def latest_outcomes(catalog: Catalog, entry: Entry) -> dict[str, Outcome]:
     """Return the latest outcome of each check that was made of an entry."""
     proofs = [proof for proof in catalog.proofs(entry) if proof.sha256 == entry.sha256]
     return {o.check: o for proof in proofs for o in proof.checks if o.check in entry.checks}
-
-
-def _assets(installation: Installation) -> tuple[str, ...]:
-    return (*installation.components, MANIFEST)
 
 
 def known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""When: the plan's times, and the seal at its deadline, in the plan's timezone.
+"""When: the plan's times, and the seals at its deadline, in the plan's timezone.
 
 They run without a click: a backup that waits for somebody to throw a switch is none.
 
@@ -7,50 +7,76 @@ made today cannot be filed under yesterday. `max_catchup_runs: 0` does not turn 
 (`ticks[-0:]` are all ticks). What today's clock missed is the `missed_captures` sensor's.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.defs.jobs import SEAL, job_name
+from bookreader_backup_assets.actions.seal import MANIFEST, WEEKLY
+from bookreader_backup_assets.defs.jobs import CAPTURE_FULL, SEAL, SEAL_WEEKLY, job_name
 from bookreader_backup_assets.defs.unsealed import newer_manifest
 from bookreader_backup_assets.plan import Plan
+from bookreader_backup_assets.plan_rows import WEEKDAYS
 
 GRACE = timedelta(minutes=10)
 """How long after its time the clock begins a capture; from then on it counts as missed, for the sensor.
 
 Without this border, both would capture when a daemon comes back.
 """
+_SEALS = {SEAL: MANIFEST, SEAL_WEEKLY: WEEKLY}
+_MONDAY = date(2001, 1, 1)
 
 
 def schedules(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
-    """Return one daily schedule for each planned component, and the seal's at the plan's deadline."""
-    captures = [
-        _daily(installation, jobs[job_name(component)], row.at, f"Captures {component}, as the plan says.")
-        for component, row in plan.rows.items()
-    ]
-    sealing = "Seals the day's set, whatever it lacks; skipped where its manifest says it all already."
-    return [*captures, _daily(installation, jobs[SEAL], plan.deadline, sealing)]
+    """Return a schedule for each planned component, for the weekly full, and for the seals at the deadline.
 
-
-def due(day: date, at: time, zone: ZoneInfo) -> datetime:
-    """Return the instant (UTC) at which the clock of a zone has shown `at` for the last time that day.
-
-    In the night that has an hour twice, Dagster's schedules mean the second, too. A time that the clocks
-    skip comes after the gap.
+    A day of the weekly full has that one run instead of the components' own.
     """
-    return max(datetime.combine(day, at.replace(fold=fold), zone).astimezone(UTC) for fold in (0, 1))
+    return list(_schedules(installation, plan, jobs))
 
 
-def _daily(installation: Installation, job: Any, at: time, description: str) -> dg.ScheduleDefinition:
+def _schedules(
+    installation: Installation, plan: Plan, jobs: Mapping[str, Any]
+) -> Iterator[dg.ScheduleDefinition]:
+    week = [_MONDAY + timedelta(days=number) for number in range(7)]
+    for component, row in plan.rows.items():
+        days = [day for day in week if row.due_on(day) and not plan.full_on(day)]
+        if days:
+            said = f"Captures {component}, as the plan says."
+            suffix = "daily" if row.every == "day" else "weekly"
+            yield _schedule(installation, jobs[job_name(component)], row.at, said, days, suffix)
+    sealing = "Seals the {} set, whatever it lacks; skipped where its manifest says it all already."
+    yield _schedule(installation, jobs[SEAL], plan.deadline, sealing.format("day's"), week)
+    if plan.weekly is not None:
+        full = [day for day in week if plan.full_on(day)]
+        said = "Captures everything close together, instead of that night's captures."
+        yield _schedule(installation, jobs[CAPTURE_FULL], plan.weekly.at, said, full, "weekly")
+        said = sealing.format("weekly")
+        yield _schedule(installation, jobs[SEAL_WEEKLY], plan.deadline, said, full, "")
+    if plan.code is not None and job_name("code") in jobs:
+        days = [day for day in week if plan.code.due_on(day)]
+        said = "Captures the code, as the plan says."
+        yield _schedule(installation, jobs[job_name("code")], plan.code.at, said, days, "weekly")
+
+
+def _schedule(  # noqa: PLR0917 - one each
+    installation: Installation,
+    job: Any,
+    at: time,
+    description: str,
+    days: Iterable[date],
+    suffix: str = "daily",
+) -> dg.ScheduleDefinition:
+    numbers = sorted((WEEKDAYS.index(f"{day:%A}".lower()) + 1) % 7 for day in days)  # cron's Sunday is 0
+    on = "*" if len(numbers) == 7 else ",".join(map(str, numbers))
+
     @dg.schedule(
-        name=f"{job.name}_daily",
+        name="_".join(filter(None, [job.name, suffix])),
         job=job,
-        cron_schedule=f"{at.minute} {at.hour} * * *",
+        cron_schedule=f"{at.minute} {at.hour} * * {on}",
         execution_timezone=installation.zone.key,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=description,
@@ -61,7 +87,8 @@ def _daily(installation: Installation, job: Any, at: time, description: str) -> 
             return dg.SkipReason(f"too late for {at:%H:%M} of {day}; a sensor makes up for today's")
         if day != installation.today():
             return dg.SkipReason(f"{day} is over")
-        if job.name == SEAL and newer_manifest(installation, Catalog(installation.vault), day) is None:
+        manifest = _SEALS.get(job.name)
+        if manifest and newer_manifest(installation, Catalog(installation.vault), day, manifest) is None:
             return dg.SkipReason(f"{day} is sealed, and nothing has changed since")
         return dg.RunRequest(run_key=day, partition_key=day)
 

@@ -12,10 +12,11 @@ import dagster as dg
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.defs.jobs import SEAL, job_name
-from bookreader_backup_assets.defs.schedules import GRACE, due
+from bookreader_backup_assets.actions.seal import MANIFEST, WEEKLY, planned_of
+from bookreader_backup_assets.defs.jobs import CAPTURE_FULL, SEAL, SEAL_WEEKLY, job_name
+from bookreader_backup_assets.defs.schedules import GRACE
 from bookreader_backup_assets.defs.unsealed import newer_manifest
-from bookreader_backup_assets.plan import Plan
+from bookreader_backup_assets.plan import Plan, due
 
 PARTITION = "dagster/partition"
 """The tag by which Dagster says what day a run is for."""
@@ -29,19 +30,24 @@ _UNFINISHED = [
 
 def missed_captures(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) -> dg.SensorDefinition:
     """Return the sensor that captures today what the clock missed, while the daemon was down."""
+    names = [
+        *map(job_name, plan.rows),
+        CAPTURE_FULL,
+        *([job_name("code")] if job_name("code") in jobs else []),
+    ]
 
     @dg.sensor(
         name="missed_captures",
-        jobs=[jobs[job_name(component)] for component in plan.rows],
+        jobs=[jobs[name] for name in names],
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Captures today's partition where its time has passed and nothing was started.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        day = installation.today()
-        missed = [job_name(component) for component in missed_today(installation, plan, context.instance)]
+        missed = [one for one in missed_today(installation, plan, context.instance) if one[0] in names]
         yield from (
-            dg.RunRequest(run_key=f"missed:{job}:{day}", job_name=job, partition_key=day) for job in missed
+            dg.RunRequest(run_key=f"missed:{job}:{day}", job_name=job, partition_key=day)
+            for job, day in missed
         )
         if not missed:
             yield dg.SkipReason("nothing was missed today")
@@ -49,40 +55,56 @@ def missed_captures(installation: Installation, plan: Plan, jobs: Mapping[str, A
     return sensor
 
 
-def missed_today(installation: Installation, plan: Plan, instance: dg.DagsterInstance) -> list[str]:
-    """Return the components whose time has passed today, without artifact and without a run.
+def missed_today(
+    installation: Installation, plan: Plan, instance: dg.DagsterInstance
+) -> list[tuple[str, str]]:
+    """Return job and partition of what is due by now, today or this week, without artifact and without run.
 
     A run that failed was not missed: it is red already.
     """
-    day = installation.today()
+    today = date.fromisoformat(installation.today())
     catalog = Catalog(installation.vault)
-    return [
+    absent = [
         component
         for component in plan.rows
-        if _is_past(installation, plan, component)
-        and not all(catalog.of_day(asset, day) for asset in _assets(installation, component))
-        and not _has_run(instance, component, day)
+        if plan.due_on(component, today)
+        and _is_past(installation, plan, component)
+        and not all(catalog.of_day(asset, today.isoformat()) for asset in _assets(installation, component))
+        and not _has_run(instance, component, today.isoformat())
     ]
+    whole = plan.full_on(today) and absent == list(plan.rows)
+    missed = [(CAPTURE_FULL if whole else job_name(one), today.isoformat()) for one in absent]
+    if plan.code is not None:
+        week = next(day for back in range(7) if plan.code.due_on(day := today - back * _DAY))
+        at = due(week, plan.code.at, installation.zone) + GRACE
+        begun = week >= installation.since  # before that there was nothing to miss
+        held = catalog.of_day("code/bundle", week.isoformat()) or _has_run(instance, "code", week.isoformat())
+        if begun and installation.now() >= at and not held:
+            missed.append((job_name("code"), week.isoformat()))
+    return list(dict.fromkeys(missed))
 
 
 def seal_after(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) -> dg.SensorDefinition:
-    """Return the sensor that seals a day when the last of its components has ended, well or badly.
+    """Return the sensor that seals a set when the last of its components has ended, well or badly.
 
-    A later capture seals the day again. What has not ended by the plan's deadline is sealed by the clock.
+    A later capture seals it again. What has not ended by the plan's deadline is sealed by the clock.
     """
 
     @dg.sensor(
         name="seal_after",
-        job=jobs[SEAL],
+        jobs=[jobs[SEAL], jobs[SEAL_WEEKLY]],
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Seals a day's set when all of it has ended, and again when something of it changes.",
+        description="Seals a set when all of it has ended, and again when something of it changes.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         catalog = Catalog(installation.vault)
-        found = [
-            to_seal(installation, plan, catalog, context.instance, day)
-            for day in _recent(installation, catalog)
+        days = _recent(installation, catalog)
+        found = [to_seal(installation, plan, catalog, context.instance, day) for day in days]
+        found += [
+            to_seal(installation, plan, catalog, context.instance, day, WEEKLY)
+            for day in days
+            if plan.full_on(date.fromisoformat(day))
         ]
         requests = [one for one in found if isinstance(one, dg.RunRequest)]
         yield from requests
@@ -93,24 +115,32 @@ def seal_after(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) 
     return sensor
 
 
-def to_seal(
-    installation: Installation, plan: Plan, catalog: Catalog, instance: dg.DagsterInstance, day: str
+def to_seal(  # noqa: PLR0917 - one each
+    installation: Installation,
+    plan: Plan,
+    catalog: Catalog,
+    instance: dg.DagsterInstance,
+    day: str,
+    asset: str = MANIFEST,
 ) -> dg.RunRequest | dg.SkipReason:
-    """Return the request to seal a day now, or why it is not to be sealed."""
+    """Return the request to seal a set now, or why it is not to be sealed."""
     if under_way(instance, day):
         return dg.SkipReason(f"{day}: something is under way")
-    held = [asset for asset in installation.planned if catalog.of_day(asset, day)]
-    ended = {asset.split("/")[0] for asset in held} | {f.asset.split("/")[0] for f in catalog.failures(day)}
-    if not ended:
+    planned = planned_of(installation, day, asset)
+    held = [one for one in planned if catalog.of_day(one, day)]
+    ended = {one.split("/")[0] for one in held} | {f.asset.split("/")[0] for f in catalog.failures(day)}
+    components = dict.fromkeys(one.split("/")[0] for one in planned)
+    if not ended & components.keys():
         return dg.SkipReason(f"{day}: nothing to seal")
-    for component in plan.rows if day == installation.today() else ():
+    for component in components if day == installation.today() else ():
         to_come = not _is_past(installation, plan, component) and not _has_run(instance, component, day)
         if component not in ended and to_come:
             return dg.SkipReason(f"{day}: {component} is still to come")
-    key = newer_manifest(installation, catalog, day)
+    key = newer_manifest(installation, catalog, day, asset)
     if key is None:
         return dg.SkipReason(f"{day}: sealed, and nothing has changed since")
-    return dg.RunRequest(run_key=f"seal:{day}:{key}", partition_key=day)
+    job = SEAL if asset == MANIFEST else SEAL_WEEKLY
+    return dg.RunRequest(run_key=f"{job}:{day}:{key}", job_name=job, partition_key=day)
 
 
 def under_way(instance: dg.DagsterInstance, day: str) -> bool:
@@ -132,9 +162,10 @@ def _assets(installation: Installation, component: str) -> list[str]:
 
 def _is_past(installation: Installation, plan: Plan, component: str) -> bool:
     today = date.fromisoformat(installation.today())
-    return installation.now() >= due(today, plan.rows[component].at, installation.zone) + GRACE
+    return installation.now() >= plan.due(component, today) + GRACE
 
 
 def _has_run(instance: dg.DagsterInstance, component: str, day: str) -> bool:
-    filters = dg.RunsFilter(job_name=job_name(component), tags={PARTITION: day})
-    return bool(instance.get_run_records(filters, limit=1))
+    jobs = [job_name(component), *([CAPTURE_FULL] if component != "code" else [])]
+    filters = [dg.RunsFilter(job_name=job, tags={PARTITION: day}) for job in jobs]
+    return any(instance.get_run_records(one, limit=1) for one in filters)

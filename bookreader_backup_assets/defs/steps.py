@@ -13,7 +13,7 @@ from bookreader_backup_assets.actions.capture import OF_EVERY_ARTIFACT, capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.days import label_for
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.seal import ManifestComponent, seal
+from bookreader_backup_assets.actions.seal import MANIFEST, ManifestComponent, seal
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry
@@ -22,7 +22,7 @@ from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.plan import Plan
 from bookreader_backup_assets.settings import Settings
 
-MANIFEST = "backup_set/manifest"
+_SETS = MANIFEST.partition("/")[0]
 
 
 class CaptureConfig(dg.Config):
@@ -34,11 +34,12 @@ class CaptureConfig(dg.Config):
 def captured(
     context: dg.AssetExecutionContext, config: CaptureConfig, installation: Installation
 ) -> dg.MaterializeResult[Any]:
-    """Capture the asset of this step into the set of its partition."""
+    """Capture the asset of this step into the set of its partition, whose window has to be open."""
     asset = context.asset_key.to_user_string()
     day = context.partition_key
     with failures_shown():
-        label = label_for(installation, day, allow_late=config.allow_late)
+        current = current_key(context, installation)
+        label = label_for(installation, day, allow_late=config.allow_late, current=current)
         entry, new = capture(
             installation, installation.component(asset), day, label=label, late=label is not None
         )
@@ -51,10 +52,17 @@ def captured(
     )
 
 
+def current_key(context: dg.AssetExecutionContext, installation: Installation) -> str:
+    """Return the key of the partition whose window is open: today, or the day on which this week began."""
+    partitions = context.assets_def.partitions_def
+    assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+    return partitions.get_partition_keys(current_time=installation.now())[-1]
+
+
 def sealed(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[Any]:
-    """Fold the partition's day into a new manifest."""
+    """Fold the set of the partition into a new manifest."""
     with failures_shown():
-        entry = seal(installation, context.partition_key)
+        entry = seal(installation, context.partition_key, context.asset_key.to_user_string())
     text = b"".join(installation.vault.open(entry.companion("text").name)).decode()
     metadata = {**entry_metadata(entry, new=True), "manifest": dg.MetadataValue.md(f"```\n{text}```")}
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(entry.sha256))
@@ -67,7 +75,7 @@ def checked(
     keys = sorted(context.selected_asset_check_keys)
     asset = keys[0].asset_key.to_user_string()
     day = context.partition_key
-    component: Component = ManifestComponent() if asset == MANIFEST else installation.component(asset)
+    component = _component(installation, asset)
     with failures_shown():
         entry = _checkable(context, Catalog(installation.vault), asset)
         if entry is None:
@@ -79,6 +87,12 @@ def checked(
     for key in keys:
         missing = Outcome(key.name, Verdict.FAILED, f"{day} has no artifact of {asset}")
         yield check_result(key, made.get(key.name, missing), entry)
+
+
+def _component(installation: Installation, asset: str) -> Component:
+    if asset.startswith(f"{_SETS}/"):
+        return ManifestComponent(asset=asset)
+    return installation.component(asset)
 
 
 def _checkable(context: dg.AssetCheckExecutionContext, catalog: Catalog, asset: str) -> Entry | None:
@@ -97,7 +111,7 @@ def _checkable(context: dg.AssetCheckExecutionContext, catalog: Catalog, asset: 
 def check_specs(
     asset: str,
     component: Component,
-    daily: dg.TimeWindowPartitionsDefinition,
+    partitions: dg.PartitionsDefinition[Any],
     *,
     names: Iterable[str] | None = None,
     after: Iterable[str] = (),
@@ -114,7 +128,7 @@ def check_specs(
             description=described[name],
             additional_deps=[dg.AssetKey(other.split("/")) for other in after],
             blocking=True,
-            partitions_def=daily,
+            partitions_def=partitions,
         )
         for name in names or described
     ]
@@ -124,7 +138,7 @@ def described(spec: dg.AssetSpec, *, plan: Plan, settings: Settings) -> dg.Asset
     """Return an asset with what somebody asks who looks at it: where its files are, and when it is due."""
     component = spec.key.path[0]
     row = plan.rows.get(component)
-    at = plan.deadline if component == MANIFEST.split("/", maxsplit=1)[0] else row and row.at
+    at = plan.deadline if component == _SETS else row and row.at
     return spec.merge_attributes(
         metadata={
             "folder": dg.MetadataValue.path(str(settings.vault / component)),

@@ -6,17 +6,18 @@ from typing import Any
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.seal import fold_day
-from bookreader_backup_assets.defs.steps import MANIFEST
+from bookreader_backup_assets.actions.seal import MANIFEST, fold_set
 
 
-def newer_manifest(installation: Installation, catalog: Catalog, day: str) -> str | None:
+def newer_manifest(
+    installation: Installation, catalog: Catalog, day: str, asset: str = MANIFEST
+) -> str | None:
     """Return a key for what a manifest made now would say, or None where the newest one says the same.
 
-    The key is another one whenever the day's set has changed, even back to what it was.
+    The key is another one whenever the set has changed, even back to what it was.
     """
-    now = _said(json.loads(fold_day(installation, catalog, day).to_json()))
-    sealed = catalog.newest(MANIFEST, set_id=day)
+    now = _said(json.loads(fold_set(installation, catalog, day, asset).to_json()))
+    sealed = catalog.newest(asset, set_id=day)
     if sealed is not None and now == _said(json.loads(b"".join(installation.vault.open(sealed.name)))):
         return None
     since = sealed.name if sealed else ""

@@ -6,10 +6,10 @@ import dagster as dg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 
+from bookreader_backup_assets.actions.back_up import back_up_today
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.verify import verify
-from bookreader_backup_assets.cli.backup import without
 from bookreader_backup_assets.defs.partitions import daily
 from bookreader_backup_assets.defs.reconcile import report_unknown
 from bookreader_backup_assets.defs.sensors import PARTITION
@@ -61,7 +61,7 @@ def checks_of(instance, key, day, names):
 
 def test_without_dagster_is_reported_once(installation, instance, reconciled, known):
     """A day captured with Dagster's storage gone: materializations and checks of that partition, once."""
-    without(installation, ("redis", "config"))
+    back_up_today(installation, ("redis/rdb", "config/archive"), pytest.fail)
     day = installation.today()
     names = {name.split("_2")[0] for name in reconciled()}
     assert names == {"redis/redis_dump", "config/config", "backup_set/backup_manifest"}
@@ -103,9 +103,10 @@ def test_unchanged_is_reported_for_its_day(planned, instance, clock, known, run_
     installation, _, definitions = planned(BACKUP_FIRST_DAY="2026-06-01")
     assert run_of(definitions, "capture_config", "2026-06-10").success
     clock.forward(hours=24)
-    without(installation, ("config",))
+    back_up_today(installation, ("config/archive",), pytest.fail)
     entry = Catalog(installation.vault).newest("config/archive")
-    reported = report_unknown(installation, daily(date(2026, 6, 1), installation.zone), instance)
+    days = {"config/archive": daily(date(2026, 6, 1), installation.zone)}
+    reported = report_unknown(installation, days, instance)
     assert entry.name in reported
     told = known(CONFIG, "2026-06-11")
     assert (told["artifact"], told["set"], told["new"]) == (entry.name, "2026-06-10", False)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
-from bookreader_backup_assets.defs.schedules import due
+from bookreader_backup_assets.plan import due
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FOUR = """

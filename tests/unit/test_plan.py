@@ -1,6 +1,6 @@
 """The plan: the shipped one is the guide's table, and a malformed one is told its line."""
 
-from datetime import time
+from datetime import date, time, timedelta
 
 import pytest
 
@@ -63,6 +63,45 @@ def test_the_timezone_can_be_replaced():
         load_plan("production", timezone="Mars/Base")
 
 
+def test_production_is_the_guides_retention():
+    """As the guide's first table says, local: 4 weeks, 7 days, 3 days, 10 versions, 30 days."""
+    plan = load_plan("production")
+    rows = {**plan.rows, "weekly": plan.weekly, "code": plan.code, "logs": plan.logs, "labels": plan.labels}
+    assert {name: str(row.keep) for name, row in rows.items()} == {
+        "weekly": "4 weeks",
+        "postgresql": "7 days",
+        "redis": "3 days",
+        "storage": "7 days",
+        "config": "10 versions",
+        "code": "4 weeks",
+        "logs": "30 days",
+        "labels": "30 days",
+    }
+
+
+def test_development_is_the_guides_second_table():
+    """Database daily at 03:00, 3 days; storage weekly, 2 weeks; configuration on change, 5 versions."""
+    plan = load_plan("development")
+    assert {name: (row.at, row.every, str(row.keep)) for name, row in plan.rows.items()} == {
+        "postgresql": (time(3), "day", "3 days"),
+        "storage": (time(3, 30), "week", "2 weeks"),
+        "config": (time(3, 45), "day", "5 versions"),
+    }
+    assert (plan.weekly, plan.code, plan.logs) == (None, None, None)
+    sunday, monday = date(2026, 11, 29), date(2026, 11, 30)
+    assert [plan.due_on("storage", day) for day in (sunday, monday)] == [True, False]
+    assert plan.objectives["storage"] == timedelta(days=7, hours=2)
+
+
+def test_the_weekly_full_takes_the_place_of_its_days_rows():
+    """On its day every component is due at its time; on the others each at its own."""
+    plan = load_plan("production")
+    sunday, monday = date(2026, 11, 29), date(2026, 11, 30)
+    assert {f"{plan.due(name, sunday):%H:%M}" for name in plan.rows} == {"03:00"}
+    assert [f"{plan.due(name, monday):%H:%M}" for name in plan.rows] == ["02:00", "02:30", "03:00", "03:15"]
+    assert [plan.due_on("code", day) for day in (sunday, monday)] == [True, False]
+
+
 REDIS, DUMP = _line("[redis]"), _line("[postgresql]")
 TIME = "it must be a time of day such as '02:30'"
 ZONE = "it must be a timezone such as 'UTC' or 'Europe/Moscow'"
@@ -82,7 +121,14 @@ DIGESTS = "postgresql.digests: it must be true, false, or a list of tables such 
         ('"UTC"', '"Europe"', _line("timezone"), f"timezone: {ZONE}"),
         ('"UTC"', '"../../etc/passwd"', _line("timezone"), f"timezone: {ZONE}"),
         ("[redis]", "[redi]", REDIS, "redi: unknown; there may be: timezone, deadline"),
-        ("[redis]", "[redis]\nkeep = 3", REDIS + 1, "redis.keep: unknown; there may be: at, rpo"),
+        ("[redis]", "[redis]\nkept = 3", REDIS + 1, "redis.kept: unknown; there may be: at, every"),
+        ("{ days = 3 }", "3", REDIS + 3, "redis.keep: it must be as { days = 7 }"),
+        ("{ days = 3 }", "{ days = 0 }", REDIS + 3, "redis.keep.days: Input should be greater than"),
+        ("{ days = 3 }", "{ moons = 3 }", REDIS + 3, "redis.keep.moons: unknown; there may be: days, weeks"),
+        ("{ days = 3 }", "{}", REDIS + 3, "redis.keep: it must be one of days, weeks and versions"),
+        ("{ days = 3 }", "{ days = 3, weeks = 1 }", REDIS + 3, "redis.keep: it must be one of days"),
+        ('weekday = "sunday"', 'weekday = "sun"', _line("[weekly]") + 1, "weekly.weekday: Input should be"),
+        ("minute = 5", "minute = 60", _line("minute"), "logs.minute: Input should be less than"),
         ("[redis]", "[redis]\ndigests = true", REDIS + 1, "redis.digests: unknown; there may be: at"),
         ("rpo_hours = 26", "rpo_hours = 0", DUMP + 2, "postgresql.rpo_hours: Input"),
         ("rpo_hours = 26", "rpo_hours = 'day'", DUMP + 2, "postgresql.rpo_hours: Input"),

@@ -1,0 +1,48 @@
+"""Back up: capture into a set, check what was captured, and seal the set. Without Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bookreader_backup_assets.actions.capture import capture
+from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.labels import open_set
+from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, ManifestComponent, seal
+from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.core.set_id import label_of
+
+Complain = Callable[[BackupError], None]
+
+
+def back_up_today(installation: Installation, assets: Sequence[str], complain: Complain) -> bool:
+    """Capture `assets` into today's set, and say whether all was well. One that fails stops no other."""
+    return _back_up(installation, installation.today(), assets, MANIFEST, complain)
+
+
+def back_up_labelled(
+    installation: Installation, label: str, assets: Sequence[str], complain: Complain
+) -> tuple[str, bool]:
+    """Capture `assets` into a labelled set of its own. Return its id, and whether all was well."""
+    set_id = open_set(installation, label, tuple(assets))
+    return set_id, _back_up(installation, set_id, assets, LABELLED, complain)
+
+
+def _back_up(
+    installation: Installation, set_id: str, assets: Sequence[str], manifest: str, complain: Complain
+) -> bool:
+    fine = True
+    captured = []
+    for asset in assets:
+        component = installation.component(asset)
+        try:
+            captured.append((component, capture(installation, component, set_id, label=label_of(set_id))[0]))
+        except BackupError as error:
+            complain(error)
+            fine = False
+    for component, entry in captured:
+        proof = verify(installation, component, entry)
+        fine = fine and all(outcome.passed for outcome in proof.checks)
+    sealed = seal(installation, set_id, manifest)
+    proof = verify(installation, ManifestComponent(asset=manifest), sealed)
+    return fine and all(outcome.passed for outcome in proof.checks)

@@ -53,6 +53,11 @@ class StoredArtifact:
         same = [entry for entry in held if entry.label == self.entry.label]
         return StoredArtifact(self.installation, same[-1]) if same else None
 
+    def others(self) -> list[Entry]:
+        """See `Stored.others`."""
+        held = Catalog(self.installation.vault).entries(asset=self.entry.asset)
+        return [entry for entry in held if entry.name != self.entry.name]
+
     def measured(self) -> Meter:
         """Return a meter through which every stored byte has passed, reading them again only if need be."""
         if self.meter is None or not self.meter.ended:

@@ -75,6 +75,10 @@ class Stored(Protocol):
         """Return the newest artifact of another asset in the same set, or None."""
         ...
 
+    def others(self) -> list[Entry]:
+        """Return the entries of all other artifacts of its asset in its vault, oldest first."""
+        ...
+
 
 @dataclass(frozen=True)
 class ScratchPostgresql:

@@ -91,7 +91,7 @@ def swap(root: Path, kept: Path, steps: Iterable[Step]) -> None:
             path.mkdir(mode=0o700, exist_ok=True)
         elif step.do != "mode" and os.path.lexists(new):
             if step.do == "replace":
-                _keep(path, old)
+                _keep(path, old, move=new.is_dir() and not new.is_symlink())
             os.rename(new, path)
     for step in reversed(planned):
         if step.do in ("folder", "mode"):
@@ -134,15 +134,19 @@ def read_plan(kept: Path) -> tuple[Step, ...]:
     return tuple(Step(**step) for step in document["steps"])
 
 
-def _keep(path: Path, aside: Path) -> None:
-    """Give what is at `path` a second name, unless it has it; where links cannot be, move it."""
+def _keep(path: Path, aside: Path, *, move: bool = False) -> None:
+    """Give what is at `path` a second name, unless it has it; where links cannot be, move it.
+
+    To `move` it is needed where a folder comes: that can take the place of no file.
+    """
     if os.path.lexists(aside) or not os.path.lexists(path):
         return
     aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        os.link(path, aside, follow_symlinks=False)
-    except OSError:
-        os.rename(path, aside)
+    if not move:
+        with suppress(OSError):
+            os.link(path, aside, follow_symlinks=False)
+            return
+    os.rename(path, aside)
 
 
 def _as_is(model: Path, path: Path) -> None:

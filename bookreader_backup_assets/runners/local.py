@@ -15,11 +15,13 @@ from bookreader_backup_assets.runners.base import NO_ENV, STALL, Result, Session
 class LocalRunner:
     """Runs programs on this machine.
 
-    `env` is added to every call; `programs` is the folder to look for programs in, before PATH.
+    `env` is added to every call, on top of this process's own but for the variables in `without`;
+    `programs` is the folder to look for programs in, before PATH.
     """
 
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     programs: Path | None = None
+    without: frozenset[str] = frozenset()
 
     def stream(
         self,
@@ -30,7 +32,8 @@ class LocalRunner:
         stall: float = STALL,
     ) -> Iterator[bytes]:
         """See `Runner.stream`."""
-        return process.stream(self._found(argv), env={**self.env, **env}, stdin=stdin, stall=stall)
+        passed = {**self.env, **env}
+        return process.stream(self._found(argv), env=passed, stdin=stdin, stall=stall, without=self.without)
 
     def run(
         self,
@@ -41,13 +44,13 @@ class LocalRunner:
         timeout: float = STALL,
     ) -> Result:
         """See `Runner.run`."""
-        program = process.Process(self._found(argv), env={**self.env, **env}, stdin=stdin is not None)
+        program = self._start(argv, env, stdin=stdin is not None)
         return child.gather(program, stdin, timeout)
 
     @contextmanager
     def session(self, argv: Sequence[str], *, env: Mapping[str, str] = NO_ENV) -> Iterator[Session]:
         """See `Runner.session`."""
-        program = process.Process(self._found(argv), env={**self.env, **env}, stdin=True)
+        program = self._start(argv, env, stdin=True)
         try:
             yield child.Talk(program)
         finally:
@@ -64,6 +67,10 @@ class LocalRunner:
     def describe(self) -> dict[str, str]:
         """See `Runner.describe`."""
         return {"runner": "local"}
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str], *, stdin: bool) -> process.Process:
+        passed = {**self.env, **env}
+        return process.Process(self._found(argv), env=passed, stdin=stdin, without=self.without)
 
     def _found(self, argv: Sequence[str]) -> Sequence[str]:
         if self.programs is not None and (self.programs / argv[0]).exists():

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from bookreader_backup_assets.core.errors import CommandError, SourceAbsentError
@@ -21,7 +21,8 @@ _STDERR_KEPT = 64 * 1024
 class Process:
     """One child process. stderr goes to an unlinked file, so that no full pipe can block it.
 
-    `secrets` are handed over as readable file descriptors: a `{n}` in `argv` is the n-th of them.
+    `secrets` are handed over as readable file descriptors: a `{n}` in `argv` is the n-th of them. `env` is
+    added to this process's own environment, of which the variables in `without` are not passed on.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         stdin: bool = False,
         secrets: Sequence[bytes] = (),
+        without: Collection[str] = (),
         **popen: Any,
     ) -> None:
         self.program = os.path.basename(argv[0])
@@ -50,7 +52,7 @@ class Process:
         try:
             self.popen = subprocess.Popen(
                 argv,
-                env={**os.environ, **(env or {})},
+                env={**{k: v for k, v in os.environ.items() if k not in without}, **(env or {})},
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -126,9 +128,11 @@ def stream(
     stdin: Iterable[bytes] | None = None,
     stall: float,
     secrets: Sequence[bytes] = (),
+    without: Collection[str] = (),
 ) -> Iterator[bytes]:
     """Yield a program's output; see `Runner.stream`. An error of `stdin` itself is raised as it is."""
-    yield from child.follow(Process(argv, env=env, stdin=stdin is not None, secrets=secrets), stdin, stall)
+    program = Process(argv, env=env, stdin=stdin is not None, secrets=secrets, without=without)
+    yield from child.follow(program, stdin, stall)
 
 
 def _readable(secret: bytes) -> int:

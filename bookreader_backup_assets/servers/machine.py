@@ -36,3 +36,7 @@ class MachineScratch:
     def check_rdb(self, rdb: Iterable[bytes]) -> None:
         """See `Scratch.check_rdb`."""
         redis.check_rdb(redis_programs(self.redis_folder), self.folder, rdb)
+
+    def redis_version(self) -> str:
+        """Return the version of the Redis that it would start. Raises `SourceAbsentError` for none."""
+        return redis.version_of(redis_programs(self.redis_folder))

@@ -33,6 +33,8 @@ CHECKED = 3600.0
 """Seconds that `redis-check-rdb` may take."""
 DATABASES = 1024
 """A dump that names a higher one than the server has is refused; Redis's own default is 16."""
+_CLI = LocalRunner(without=frozenset({"REDISCLI_AUTH"}))
+"""Runs redis-cli without a password of the user's own: a server that has none refuses whoever gives one."""
 _END = 10.0
 _CANNOT = ("Can't handle RDB format version", "module data I can't load", "configured to handle more than")
 """What a server says of a dump that is whole, and not for it."""
@@ -59,7 +61,7 @@ class RedisServer:
 
     def run(self, *command: str, stdin: Iterable[bytes] | None = None) -> str:
         """Return what redis-cli says to `command`. Raises `CommandError` where it exits badly."""
-        return LocalRunner().run((*self.cli, *command), env=self.env, stdin=stdin).stdout.decode()
+        return _CLI.run((*self.cli, *command), env=self.env, stdin=stdin).stdout.decode()
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def start(
     directives. Raises `SourceAbsentError` if there is no such program or it does not understand the
     dump, `DamagedError` if it refuses the dump, `CommandError` with its log if it does not come up.
     """
-    version = _version(programs)
+    version = version_of(programs)
     # a socket's path has about 100 characters, and `folder` may have more
     with _private(folder) as home, tempfile.TemporaryDirectory(prefix="bb-", dir="/tmp") as near:
         address = free_port() if tcp else os.path.join(near, "redis")
@@ -125,7 +127,7 @@ def scratch(programs: Path, folder: Path, rdb: Iterable[bytes]) -> Iterator[Scra
     """
     nobody = {"replicaof": "127.0.0.1 1"}
     with start(programs, folder, rdb=rdb, tcp=False, options=nobody) as server:
-        yield ScratchRedis(LocalRunner(), server.cli, server.version)
+        yield ScratchRedis(_CLI, server.cli, server.version)
 
 
 def master(
@@ -142,7 +144,7 @@ def check_rdb(programs: Path, folder: Path, rdb: Iterable[bytes]) -> None:
     The checker is redis-server under another name. It prints a count of keys for good and bad dumps
     alike, so only its exit status is trusted.
     """
-    version = _version(programs)
+    version = version_of(programs)
     with _private(folder) as home:
         _write(home / "dump.rdb", rdb)
         checker = home / "redis-check-rdb"
@@ -162,7 +164,8 @@ def check_rdb(programs: Path, folder: Path, rdb: Iterable[bytes]) -> None:
         raise refusal(checker.name, version, done.returncode, done.stdout.decode("utf-8", "replace"))
 
 
-def _version(programs: Path) -> str:
+def version_of(programs: Path) -> str:
+    """Return the version of the `redis-server` in `programs`."""
     said = LocalRunner().run([str(programs / "redis-server"), "--version"], timeout=READY).stdout.decode()
     return version_in(said)
 

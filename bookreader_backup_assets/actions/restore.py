@@ -13,7 +13,13 @@ from bookreader_backup_assets.actions.capture import ROOM, capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import Journal, alone, unfinished
-from bookreader_backup_assets.actions.restore_source import LATEST, SCENARIOS, choose, restoration
+from bookreader_backup_assets.actions.restore_source import (
+    LATEST,
+    SCENARIOS,
+    choose,
+    passed_over,
+    restoration,
+)
 from bookreader_backup_assets.actions.restoring import (
     ABSENT,
     DISPLACED,
@@ -48,7 +54,9 @@ def plan(
     """Return what a restore would do. Touches nothing. Raises what would refuse it."""
     entry = _entry(installation, scenario, from_set)
     _, made = restoration(installation, scenario, entry, options or Options())
-    return _plan(installation, scenario, from_set, entry, made, into=options.into if options else None)
+    planned = _plan(installation, scenario, from_set, entry, made, into=options.into if options else None)
+    notes = (*_passed_over(installation, scenario, from_set), *planned.preview.notes)
+    return replace(planned, preview=replace(planned.preview, notes=notes))
 
 
 def restore(
@@ -69,7 +77,13 @@ def restore(
     entry = _entry(installation, scenario, from_set)
     with alone(installation):
         return restore_alone(
-            installation, scenario, entry, options or Options(), confirm=confirm, no_safety=no_safety
+            installation,
+            scenario,
+            entry,
+            options or Options(),
+            confirm=confirm,
+            no_safety=no_safety,
+            notes=_passed_over(installation, scenario, from_set),
         )
 
 
@@ -82,11 +96,12 @@ def restore_alone(
     confirm: str | None,
     no_safety: str = "",
     within: str = "",
+    notes: tuple[str, ...] = (),
 ) -> RestoreReport:
     """Carry out a restore as `restore` does, for one that holds the lock.
 
     `within` is the id of the restore of a system that this is a part of; `confirm` is None where that one
-    was confirmed.
+    was confirmed; `notes` are for its report.
     """
     _, made = restoration(installation, scenario, entry, options)
     header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
@@ -103,7 +118,8 @@ def restore_alone(
     for room in planned.preview.rooms:
         if not room.enough and mine is None:
             raise _no_room(room, scenario, options)
-    journal = mine or Journal.begin(installation, scenario, header)
+    said = {"notes": list(notes)} if notes else {}
+    journal = mine or Journal.begin(installation, scenario, {**header, **said})
     work = Restore(installation, journal, scenario, entry, options, made)
     return _carry_out(work, planned.preview, no_safety)
 
@@ -204,6 +220,12 @@ def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:
             f"there is nothing called {scenario!r} to restore", hint=f"there are: {', '.join(SCENARIOS)}"
         )
     return choose(Catalog(installation.vault), SCENARIOS[scenario], from_set)
+
+
+def _passed_over(installation: Installation, scenario: str, from_set: str) -> tuple[str, ...]:
+    """Return what an operator should know where `latest` is not the newest there is."""
+    said = passed_over(Catalog(installation.vault), SCENARIOS[scenario]) if from_set == LATEST else ""
+    return (said,) if said else ()
 
 
 def _reads(entry: Entry, preview: Preview) -> int:

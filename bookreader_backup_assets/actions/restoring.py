@@ -80,6 +80,7 @@ class Restore:
             error=said,
             hint=hint,
             undo=undo,
+            notes=tuple(self.journal.header.get("notes", ())),
             state=self.journal.last("state", {}),
         )
 

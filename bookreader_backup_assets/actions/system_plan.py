@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.restore_source import LATEST, SCENARIOS, choose, newest_set, restoration
+from bookreader_backup_assets.actions.restore_source import (
+    LATEST,
+    SCENARIOS,
+    choose,
+    newest_set,
+    restoration,
+    set_passed_over,
+)
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.core.artifact import Entry, load_document
@@ -26,13 +33,17 @@ _RATE = 20e6  # stored bytes per second, likewise
 
 @dataclass(frozen=True)
 class Choice:
-    """One set's artifacts, by part; `images` are those of its manifest, if it was sealed."""
+    """One set's artifacts, by part; `images` are those of its manifest, if it was sealed.
+
+    `passed_over` says so where it is not the newest set there is, and was not named.
+    """
 
     set: str
     entries: Mapping[str, Entry]
     without: tuple[str, ...]
     manifest: Entry | None
     images: Recorded
+    passed_over: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,11 @@ def choose_parts(installation: Installation, from_set: str, without: Collection[
     wanted = [part for part in PARTS if part in planned and part not in without]
     if not wanted:
         raise RefusedError("no part is left to restore", hint=f"there are: {', '.join(PARTS)}")
-    set_id = from_set
+    set_id, newer = from_set, ""
     if from_set == LATEST:
-        set_id = newest_set(catalog, [SCENARIOS[part] for part in wanted]) or from_set
+        assets = [SCENARIOS[part] for part in wanted]
+        set_id = newest_set(catalog, assets) or from_set
+        newer = set_passed_over(catalog, assets, set_id)
     entries: dict[str, Entry] = {}
     lacking: dict[str, RefusedError] = {}
     for part in wanted:
@@ -99,7 +112,7 @@ def choose_parts(installation: Installation, from_set: str, without: Collection[
             "; ".join(error.message for error in lacking.values()), hint=f"{'; '.join(hints)}{also}"
         )
     sealed = catalog.of_day(MANIFEST, set_id)
-    return Choice(set_id, entries, tuple(sorted(without)), sealed, _images(installation, sealed))
+    return Choice(set_id, entries, tuple(sorted(without)), sealed, _images(installation, sealed), newer)
 
 
 def plan_system(
@@ -122,7 +135,8 @@ def plan_of(installation: Installation, choice: Choice) -> SystemPlan:
         for room in its_rooms:
             before = rooms.get(room.where, Room(room.where, 0, room.free))
             rooms[room.where] = Room(room.where, before.needed + room.needed, room.free)
-    notes = [f"{one.part}: {note}" for one in parts for note in one.notes]
+    notes = [choice.passed_over] if choice.passed_over else []
+    notes += [f"{one.part}: {note}" for one in parts for note in one.notes]
     if choice.manifest is None:
         notes.append(f"the set {choice.set} was never sealed: which images it ran on is not known")
     return SystemPlan(

@@ -59,6 +59,8 @@ def report(done: RestoreReport) -> None:
         output.table(
             ["check", "verdict", "found"], [[o.check, str(o.verdict), o.message] for o in done.outcomes]
         )
+    for note in done.notes:
+        output.say(f"\nnote: {note}")
     if done.error:
         output.say(f"\nstopped at {done.stopped_at}: {done.error}")
     if done.result == RESTORED:

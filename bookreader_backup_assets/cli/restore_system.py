@@ -46,8 +46,6 @@ def reported(done: RestoreReport, rto: float, *, as_json: bool) -> None:
         output.say_json({**restore_output.document(done), "seconds": seconds, "rto_seconds": rto})
     else:
         restore_output.report(done)
-        for note in done.notes:
-            output.say(f"note: {note}")
         late = "" if seconds <= rto else ": too late"
         output.say(f"it took {output.span(seconds)} of the {output.span(rto)} that the guide allows{late}")
     sys.exit(0 if done.good else 1)

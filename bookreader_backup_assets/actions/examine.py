@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bookreader_backup_assets.actions.capture import ROOM
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.growth import needed
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import unfinished
 from bookreader_backup_assets.actions.report import ages
@@ -37,7 +37,7 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
     catalog = Catalog(installation.vault)
     try:
         entries = catalog.entries()
-        yield _room(installation, sum(_last_sizes(catalog, installation)))
+        yield _room(installation, needed(catalog, installation.planned))
     except BackupError as error:
         yield Finding("vault", good=False, seen=error.message, hint=error.hint)
         return
@@ -59,16 +59,9 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         yield Finding(f"newest {age.asset}", age.good, seen, hint)
 
 
-def _last_sizes(catalog: Catalog, installation: Installation) -> Iterator[int]:
-    for asset in installation.planned:
-        if (newest := catalog.newest(asset)) is not None:
-            yield newest.size
-
-
-def _room(installation: Installation, last: int) -> Finding:
+def _room(installation: Installation, wanted: int) -> Finding:
     free = installation.vault.free()
     if free is None:
         return Finding("vault", good=True, seen="room unknown")
-    needed = int(last * ROOM)
-    seen = f"{free / 1e9:.1f} GB free, the next set wants about {needed / 1e9:.1f} GB"
-    return Finding("vault", free > needed, seen, "free space there, or move BACKUP_VAULT to a larger disk")
+    seen = f"{free / 1e9:.1f} GB free, the next set wants about {wanted / 1e9:.1f} GB"
+    return Finding("vault", free > wanted, seen, "free space there, or move BACKUP_VAULT to a larger disk")

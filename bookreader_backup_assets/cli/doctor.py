@@ -6,16 +6,23 @@ import sys
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import examine
+from bookreader_backup_assets.actions.largest import Largest, largest
+from bookreader_backup_assets.actions.scratch_fit import scratch_findings
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from bookreader_backup_assets.actions.installation import Installation
 
 
 @click.command("doctor")
@@ -23,7 +30,8 @@ from bookreader_backup_assets.settings import load_settings
 def command(as_json: bool) -> None:
     """Look whether a backup would work: services, versions, key, room, and the age of the newest.
 
-    Changes nothing. Exit status 1 if something is wrong; each finding says what to do.
+    Then names the largest folders and files of storage, as its newest archive has them. Changes nothing.
+    Exit status 1 if something is wrong; each finding says what to do.
     """
     settings = load_settings()
     plan = load_plan(settings.plan, timezone=settings.timezone)
@@ -32,7 +40,12 @@ def command(as_json: bool) -> None:
         asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in installation.planned
     }
     findings = []
-    for finding in chain(examine(installation, objectives), stray_findings([settings.scratch, SHORT])):
+    looks = (
+        examine(installation, objectives),
+        scratch_findings(installation),
+        stray_findings([settings.scratch, SHORT]),
+    )
+    for finding in chain.from_iterable(looks):
         findings.append(finding)
         if not as_json:
             mark = click.style("ok     ", fg="green") if finding.good else click.style("problem", fg="red")
@@ -40,6 +53,38 @@ def command(as_json: bool) -> None:
             if not finding.good and finding.hint:
                 output.say(f"         {click.style('hint:', fg='cyan')} {finding.hint}")
     good = all(finding.good for finding in findings)
+    held, why = _largest(installation)
     if as_json:
-        output.say_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
+        found = [asdict(finding) for finding in findings]
+        output.say_json({"ok": good, "findings": found, "storage": _document(held) if held else None})
+    elif held is not None:
+        _print(held)
+    else:
+        output.say(f"\nthe largest of storage: {why}")
     sys.exit(0 if good else 1)
+
+
+def _largest(installation: Installation) -> tuple[Largest | None, str]:
+    """Return the largest of storage, or why it is not known: `verify` is what finds a damaged archive."""
+    try:
+        return largest(installation), "there is no archive of it yet"
+    except BackupError as error:
+        return None, error.message
+
+
+def _document(held: Largest) -> dict[str, object]:
+    return {
+        "archive": held.archive.name,
+        "bytes": held.bytes,
+        "files": held.files,
+        "largest_folders": [{"path": output.printable(p), "bytes": size} for p, size in held.folders],
+        "largest_files": [{"path": output.printable(p), "bytes": size} for p, size in held.largest],
+    }
+
+
+def _print(held: Largest) -> None:
+    output.say(f"\nstorage in {held.archive.name}: {output.size(held.bytes)} in {held.files} files\n")
+    for heading, rows in (("largest folders", held.folders), ("largest files", held.largest)):
+        shares = [(path, size, size / held.bytes if held.bytes else 0) for path, size in rows]
+        cells = [[output.size(size), f"{share:.0%}", output.printable(path)] for path, size, share in shares]
+        output.table(["size", "share", heading], cells, right=(0, 1))

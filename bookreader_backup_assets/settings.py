@@ -189,6 +189,12 @@ def variables() -> dict[str, str]:
     return {f"{PREFIX}{name.upper()}": field.description or "" for name, field in fields}
 
 
+def secret_variables() -> frozenset[str]:
+    """The variables whose values are secrets, and belong into files."""
+    fields = Settings.model_fields.items()
+    return frozenset(f"{PREFIX}{name.upper()}" for name, field in fields if "Secret" in str(field.annotation))
+
+
 def table() -> str:
     """Return the table of `docs/reference/settings.md`: variable, default, meaning."""
     rows = [f"| `{name}` | {_default(name)} | {meaning} |" for name, meaning in variables().items()]

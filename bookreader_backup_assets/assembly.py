@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from bookreader_backup_assets import reach
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
+from bookreader_backup_assets.actions.hours import archived_until
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
+from bookreader_backup_assets.actions.program_log import open_log, silent
 from bookreader_backup_assets.actions.references import file_columns
 from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.codecs import gpg, gzip
@@ -25,6 +28,7 @@ from bookreader_backup_assets.components.database_restore import DatabaseRestora
 from bookreader_backup_assets.components.file_restore import FileRestoration
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
+from bookreader_backup_assets.components.logs import LOGS, LogsArchive
 from bookreader_backup_assets.components.postgresql_sql import PostgresqlSql
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.redis_restore import RedisRestoration
@@ -37,6 +41,7 @@ from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
 from bookreader_backup_assets.settings import Settings, old_keys
 from bookreader_backup_assets.vaults.local import LocalVault
+from bookreader_backup_assets.runners.log_file import LogFile
 
 LOCK = ".restore.lock"
 """The file in the local vault's folder that lets one restore work at a time."""
@@ -47,6 +52,7 @@ ASSETS = {
     "config": ("archive",),
 }
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
+    "logs": ("archive",),
 
 
 def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
@@ -62,7 +68,10 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
                 "gpg": Codec("gpg", gpg.SUFFIX, encryption.encode, encryption.decode),
             }
         ),
-        components=_components(settings, plan, reached, encryption),
+        components={
+            **_components(settings, plan, reached, encryption),
+            LOGS: _logs(settings, reached, now),
+        },
         planned=planned_assets(plan),
         due_on=plan.due_on,
         scratch=reached.scratch,
@@ -76,6 +85,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         now=now,
     )
 
+        log=open_log(settings.log.expanduser(), now) if settings.log else silent(),
 
 def local_vault(settings: Settings) -> LocalVault:
     """Return the vault on this machine: all that `list` and `status` need."""
@@ -90,6 +100,12 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
 def drill_ground(
     settings: Settings, installation: Installation, *, vault: Path | None = None, key_file: Path | None = None
 ) -> AbstractContextManager[Ground]:
+def objectives(plan: Plan) -> dict[str, timedelta]:
+    """Return how old the newest of each planned asset may get, those of weeks and hours too."""
+    ages = plan.objectives.items()
+    return {f"{component}/{one}": age for component, age in ages for one in ASSETS.get(component, ())}
+
+
     """Return where a drill takes place: over the installation's own vault, or a copy's in the folder `vault`.
 
     A key in `key_file` is used instead of the usual one, and nothing else; see `ground`.
@@ -132,6 +148,12 @@ def _system(settings: Settings, plan: Plan, reach: Reach) -> System:
     return System(
         stack=reach.stack,
         postgresql=reach.postgresql,
+def _logs(settings: Settings, reach: Reach, now: Callable[[], datetime]) -> LogsArchive:
+    own = LogFile(settings.log.expanduser()) if settings.log else None
+    logs = tuple(one for one in (reach.logs, own) if one is not None)
+    return LogsArchive(logs, partial(archived_until, local_vault(settings)), now)
+
+
         postgresql_env=reach.postgresql_env,
         database=reach.database,
         storage=reach.storage,

@@ -22,7 +22,8 @@ from bookreader_backup_assets.defs.backup_set import backup_set
 from bookreader_backup_assets.defs.config import config
 from bookreader_backup_assets.defs.jobs import jobs
 from bookreader_backup_assets.defs.labelled import labelled_job
-from bookreader_backup_assets.defs.partitions import daily, weekly
+from bookreader_backup_assets.defs.logs import BEFORE, logs, logs_job, logs_schedule, missed_hours
+from bookreader_backup_assets.defs.partitions import daily, hourly, weekly
 from bookreader_backup_assets.defs.postgresql import postgresql
 from bookreader_backup_assets.defs.reconcile import reconcile
 from bookreader_backup_assets.defs.redis import redis
@@ -58,13 +59,16 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         )
     days = daily(first_day, installation.zone)
     weeks = weekly(first_day, installation.zone, plan.weekly.weekday if plan.weekly else "sunday")
+    hours = hourly(first_day - BEFORE)
     made = jobs(COMPONENTS, days, weeks)
+    archiving = logs_job(hours)
     parts = [
         *postgresql(installation, days),
         *redis(installation, days),
         *storage(installation, days),
         *config(installation, days),
         *backup_set(installation, days, weeks),
+        *logs(installation, hours),
     ]
     months = monthly(first_day, installation)
     drills = assurance(installation, months, plan, settings)
@@ -82,9 +86,14 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
             drills[0],
         ],
         asset_checks=[*(part for part in parts if isinstance(part, dg.AssetChecksDefinition)), drills[1]],
-        jobs=[*made.values(), labelled_job(), *restore_jobs(), drilling],
-        schedules=[*schedules(installation, plan, made), drill_schedule(installation, plan, drilling)],
+        jobs=[*made.values(), labelled_job(), archiving, *restore_jobs(), drilling],
+        schedules=[
+            *schedules(installation, plan, made),
+            drill_schedule(installation, plan, drilling),
+            *([logs_schedule(installation, plan.logs, archiving)] if plan.logs else []),
+        ],
         sensors=[
+            *([missed_hours(installation, plan.logs, archiving)] if plan.logs else []),
             missed_captures(installation, plan, made),
             seal_after(installation, plan, made),
             reconcile(installation, partitions),

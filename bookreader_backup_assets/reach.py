@@ -19,6 +19,7 @@ from bookreader_backup_assets.core.errors import SettingsError, SourceAbsentErro
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners.base import Runner, Services
 from bookreader_backup_assets.runners.local import LocalRunner, NoServices
+from bookreader_backup_assets.runners.logs import Logs
 from bookreader_backup_assets.runners.stack import NoStack, Stack
 from bookreader_backup_assets.settings import Settings
 
@@ -40,6 +41,7 @@ class Reach:
     services: Services
     stack: Stack
     code: Runner | None
+    logs: Logs | None
 
 
 def on_this_machine(settings: Settings) -> Reach:
@@ -85,6 +87,7 @@ def on_this_machine(settings: Settings) -> Reach:
         services=NoServices(),
         stack=NoStack(),
         code=None,
+        logs=None,
     )
 
 
@@ -121,6 +124,7 @@ def in_docker(settings: Settings) -> Reach:
     from bookreader_backup_assets.runners import docker
     from bookreader_backup_assets.runners.compose import Compose
     from bookreader_backup_assets.runners.docker_files import DockerFiles
+    from bookreader_backup_assets.runners.docker_logs import DockerLogs
     from bookreader_backup_assets.runners.docker_services import DockerServices
     from bookreader_backup_assets.runners.docker_stack import DockerStack
     from bookreader_backup_assets.servers.containers import ContainerScratch
@@ -157,4 +161,5 @@ def in_docker(settings: Settings) -> Reach:
             (settings.postgresql_container, settings.redis_container),
         ),
         code=runner(docker.BACKEND, None),
+        logs=DockerLogs(engine, settings.compose_project),
     )

@@ -67,6 +67,9 @@ class Settings(BaseModel):
         description="Files with earlier passphrases, separated by commas: they open what they encrypted, and "
         "encrypt nothing",
     )
+    log: Path | None = Field(
+        None, description="File to append a line to for each capture, check, restore and refusal"
+    )
     compose_project: str | None = Field(
         None, description="Compose project to look for containers in, where a host runs several"
     )

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from logging import Logger
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
+from bookreader_backup_assets.actions.program_log import silent
 from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.codecs.chain import Codecs
 from bookreader_backup_assets.components.base import Component, Scratch, Stored
@@ -64,8 +66,9 @@ class Installation:
     `components` are keyed by asset, as in `postgresql/dump`; `planned` are the assets of days' sets, and
     `due_on` says of a component whether a day is to have it; `restorations` are by scenario; `services` use
     the data, and are stopped while it is replaced; `lock` is the file that lets one restore work at a time.
-    `zone` is the plan's timezone; `system` is all of it together; `key` encrypts; `now` is the clock; `watch` shows what
-    takes long. `vault_named` is what an operator named the vault by, if it is not the one of the settings.
+    `zone` is the plan's timezone; `system` is all of it together; `key` encrypts; `log` has a line for each
+    thing done; `now` is the clock; `watch` shows what takes long. `vault_named` is what an operator named
+    the vault by, if it is not the one of the settings.
     """
 
     vault: Vault
@@ -81,6 +84,7 @@ class Installation:
     lock: Path = Path(tempfile.gettempdir()) / "bookreader-backup.lock"
     key: Secret | None = field(default=None, repr=False)
     images: Images = dict
+    log: Logger = field(default_factory=silent, repr=False)
     now: Callable[[], datetime] = utc_now
     watch: Watch = unwatched
     vault_named: str = ""

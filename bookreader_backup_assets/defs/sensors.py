@@ -21,7 +21,7 @@ from bookreader_backup_assets.plan import Plan, due
 PARTITION = "dagster/partition"
 """The tag by which Dagster says what day a run is for."""
 _DAY = timedelta(days=1)
-_UNFINISHED = [
+UNFINISHED = [
     status
     for status in dg.DagsterRunStatus
     if status not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -145,7 +145,7 @@ def to_seal(  # noqa: PLR0917 - one each
 
 def under_way(instance: dg.DagsterInstance, day: str) -> bool:
     """Whether a run for that day has not ended."""
-    return bool(instance.get_run_records(dg.RunsFilter(tags={PARTITION: day}, statuses=_UNFINISHED), limit=1))
+    return bool(instance.get_run_records(dg.RunsFilter(tags={PARTITION: day}, statuses=UNFINISHED), limit=1))
 
 
 def _recent(installation: Installation, catalog: Catalog) -> list[str]:

@@ -5,6 +5,7 @@ Keep out: what is done. That is `actions/`, which knows no Dagster.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import time, timedelta
 from typing import Any
 
 import dagster as dg
@@ -139,14 +140,21 @@ def described(spec: dg.AssetSpec, *, plan: Plan, settings: Settings) -> dg.Asset
     component = spec.key.path[0]
     row = plan.rows.get(component)
     at = plan.deadline if component == _SETS else row and row.at
+    age = plan.objectives.get(component)
     return spec.merge_attributes(
         metadata={
             "folder": dg.MetadataValue.path(str(settings.vault / component)),
-            "due": f"{at:%H:%M} {plan.timezone.key}" if at else "not planned",
-            **({"too_old_after_hours": row.rpo_hours} if row else {}),
+            "due": _due(component, at, plan),
+            **({"too_old_after_hours": age / timedelta(hours=1)} if age else {}),
         },
         tags={"component": component},
     )
+
+
+def _due(component: str, at: time | None, plan: Plan) -> str:
+    if component == "logs" and plan.logs is not None:
+        return f"minute {plan.logs.minute} of each hour, for the one before"
+    return f"{at:%H:%M} {plan.timezone.key}" if at else "not planned"
 
 
 def check_result(key: dg.AssetCheckKey, outcome: Outcome, entry: Entry | None) -> dg.AssetCheckResult:
@@ -203,6 +211,8 @@ def _counted(fingerprint: dict[str, Any]) -> dict[str, int]:
         counts = {"tables": len(tables), "rows": sum(table["rows"] or 0 for table in tables.values())}
     if "databases" in fingerprint:
         counts["keys"] = sum(keys or 0 for keys in fingerprint["databases"].values())
+    if "sources" in fingerprint:
+        counts["lines"] = sum(source["lines"] for source in fingerprint["sources"].values())
     if isinstance(fingerprint.get("files"), int):
         counts["files"] = fingerprint["files"]
     return counts

@@ -26,6 +26,7 @@ ASSETS = [
     "backup_set/manifest",
     "backup_set/weekly",
     "config/archive",
+    "logs/archive",
     "postgresql/dump",
     "postgresql/globals",
     "postgresql/sql",
@@ -46,6 +47,7 @@ DUE = {
     "storage": "03:00 UTC",
     "config": "03:15 UTC",
     "backup_set": "05:00 UTC",
+    "logs": "minute 5 of each hour, for the one before",
 }
 
 
@@ -94,7 +96,7 @@ def test_assets_are_grouped_by_component(graph):
     found = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert sorted(found) == ASSETS
     assert all(asset.split("/")[0] == group for asset, group in found.items())
-    assert set(found.values()) == {*COMPONENTS, "backup_set", "assurance"}
+    assert set(found.values()) == {*COMPONENTS, "logs", "backup_set", "assurance"}
 
 
 @pytest.mark.parametrize("asset", ASSETS)
@@ -113,7 +115,7 @@ def test_graph_reads_from_components_to_manifest(graph):
     """The manifest depends on everything that is planned, and nothing depends on it."""
     manifest = graph.get(dg.AssetKey(["backup_set", "manifest"]))
     planned = {key.to_user_string() for key in manifest.parent_keys}
-    assert planned == {one for one in ASSETS if not one.startswith(("backup_set/", "assurance/"))}
+    assert planned == {one for one in ASSETS if not one.startswith(("backup_set/", "assurance/", "logs/"))}
     assert not manifest.child_keys
 
 

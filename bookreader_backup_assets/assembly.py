@@ -50,9 +50,9 @@ ASSETS = {
     "redis": ("rdb",),
     "storage": ("archive",),
     "config": ("archive",),
+    "logs": ("archive",),
 }
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
-    "logs": ("archive",),
 
 
 def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:

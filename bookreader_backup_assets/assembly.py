@@ -22,13 +22,15 @@ from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components.base import Component, Stored
+from bookreader_backup_assets.components.code import CodeBundle
+from bookreader_backup_assets.components.code_restore import CodeRestoration
 from bookreader_backup_assets.components.config import ConfigArchive
 from bookreader_backup_assets.components.config_restore import ConfigRestoration
 from bookreader_backup_assets.components.database_restore import DatabaseRestoration
 from bookreader_backup_assets.components.file_restore import FileRestoration
+from bookreader_backup_assets.components.logs import LOGS, LogsArchive
 from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.postgresql_globals import PostgresqlGlobals
-from bookreader_backup_assets.components.logs import LOGS, LogsArchive
 from bookreader_backup_assets.components.postgresql_sql import PostgresqlSql
 from bookreader_backup_assets.components.redis import RedisRdb
 from bookreader_backup_assets.components.redis_restore import RedisRestoration
@@ -39,9 +41,9 @@ from bookreader_backup_assets.components.table_restore import TableRestoration
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.plan import Plan, load_plan
 from bookreader_backup_assets.reach import Reach
+from bookreader_backup_assets.runners.log_file import LogFile
 from bookreader_backup_assets.settings import Settings, old_keys
 from bookreader_backup_assets.vaults.local import LocalVault
-from bookreader_backup_assets.runners.log_file import LogFile
 
 LOCK = ".restore.lock"
 """The file in the local vault's folder that lets one restore work at a time."""
@@ -50,6 +52,7 @@ ASSETS = {
     "redis": ("rdb",),
     "storage": ("archive",),
     "config": ("archive",),
+    "code": ("bundle",),
     "logs": ("archive",),
 }
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
@@ -82,10 +85,10 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         system=_system(settings, plan, reached),
         lock=settings.vault.expanduser() / LOCK,
         key=settings.key,
+        log=open_log(settings.log.expanduser(), now) if settings.log else silent(),
         now=now,
     )
 
-        log=open_log(settings.log.expanduser(), now) if settings.log else silent(),
 
 def local_vault(settings: Settings) -> LocalVault:
     """Return the vault on this machine: all that `list` and `status` need."""
@@ -97,15 +100,15 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
 
 
-def drill_ground(
-    settings: Settings, installation: Installation, *, vault: Path | None = None, key_file: Path | None = None
-) -> AbstractContextManager[Ground]:
 def objectives(plan: Plan) -> dict[str, timedelta]:
     """Return how old the newest of each planned asset may get, those of weeks and hours too."""
     ages = plan.objectives.items()
     return {f"{component}/{one}": age for component, age in ages for one in ASSETS.get(component, ())}
 
 
+def drill_ground(
+    settings: Settings, installation: Installation, *, vault: Path | None = None, key_file: Path | None = None
+) -> AbstractContextManager[Ground]:
     """Return where a drill takes place: over the installation's own vault, or a copy's in the folder `vault`.
 
     A key in `key_file` is used instead of the usual one, and nothing else; see `ground`.
@@ -140,20 +143,21 @@ def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -
         RedisRdb(reach.redis, reach.redis_cli, reach.redis_password),
         StorageArchive(reach.storage, settings.storage_path),
         ConfigArchive(settings.config_root, settings.config_paths, encryption),
+        CodeBundle(settings.code_path or settings.config_root, settings.scratch),
     ]
     return {f"{component.component}/{component.artifact}": component for component in made}
 
 
-def _system(settings: Settings, plan: Plan, reach: Reach) -> System:
-    return System(
-        stack=reach.stack,
-        postgresql=reach.postgresql,
 def _logs(settings: Settings, reach: Reach, now: Callable[[], datetime]) -> LogsArchive:
     own = LogFile(settings.log.expanduser()) if settings.log else None
     logs = tuple(one for one in (reach.logs, own) if one is not None)
     return LogsArchive(logs, partial(archived_until, local_vault(settings)), now)
 
 
+def _system(settings: Settings, plan: Plan, reach: Reach) -> System:
+    return System(
+        stack=reach.stack,
+        postgresql=reach.postgresql,
         postgresql_env=reach.postgresql_env,
         database=reach.database,
         storage=reach.storage,
@@ -181,6 +185,9 @@ def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorat
     def config(stored: Stored, options: Options) -> Restoration:
         return ConfigRestoration(settings.config_root, settings.config_paths, encryption, stored, options)
 
+    def code(stored: Stored, options: Options) -> Restoration:
+        return CodeRestoration(settings.code_path or settings.config_root, stored, options)
+
     def redis(stored: Stored, options: Options) -> Restoration:
         return RedisRestoration(reach.redis_way, reach.scratch, stored, options)
 
@@ -194,4 +201,5 @@ def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorat
         "storage": storage,
         "file": file,
         "config": config,
+        "code": code,
     }

@@ -102,6 +102,11 @@ class Settings(BaseModel):
         ("docker-compose.yml", ".env", "nginx"),
         description="Files and folders of the configuration, relative to that folder, separated by commas",
     )
+    code_path: Path | None = Field(
+        None,
+        description="Folder of BookReader's git repository, the one with `.git` in it, if that is not the "
+        "folder of its compose file",
+    )
     services: Listed = Field(
         ("backend", "celery-worker", "celery-beat"),
         description="Services that use the data: stopped while a restore replaces it. Compose services, or "

@@ -138,6 +138,11 @@ _scenario(
     "Restore the compose file, .env, nginx and certificates: decrypted and compared.",
     click.option("--into", metavar="FOLDER", help=_INTO.format("folder")),
 )
+_scenario(
+    "code",
+    "Restore BookReader's git repository; files that are missing come back, others are left.",
+    click.option("--into", metavar="FOLDER", help=_INTO.format("folder")),
+)
 
 
 @command.command("system")

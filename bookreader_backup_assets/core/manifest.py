@@ -137,7 +137,10 @@ class Manifest:
         """The guide's text form; its last part is what `sha256sum -c` reads in the vault's folder."""
         rule = "=" * 29
         lines = ["BookReader AI Backup Manifest", rule, f"Set: {self.set}"]
-        lines += [f"Sealed: {self.sealed_at:%Y-%m-%d %H:%M:%S} UTC", f"Hostname: {self.host}", ""]
+        lines += [f"Sealed: {self.sealed_at:%Y-%m-%d %H:%M:%S} UTC", f"Hostname: {self.host}"]
+        deployed = (m.fingerprint for m in self.members if m.asset == "code/bundle")
+        lines += [f"Code: {one['commit']} {one['subject']}" for one in deployed]
+        lines += [""]
         lines += ["Components:", "-----------"]
         lines += [
             f"{member.asset}: {member.size} bytes, {member.standing}"

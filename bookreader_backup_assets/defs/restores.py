@@ -63,6 +63,12 @@ class ConfigurationConfig(RestoreConfig):
     into: str = Field("", description="Put it into this folder, and replace nothing.")
 
 
+class CodeConfig(RestoreConfig):
+    """The git repository."""
+
+    into: str = Field("", description="Put it into this new folder, and replace nothing.")
+
+
 class SystemConfig(RestoreConfig):
     """All of it."""
 
@@ -123,6 +129,13 @@ def restore_jobs() -> list[dg.JobDefinition]:
         """The compose file, .env, nginx and certificates, decrypted and compared."""
         _restored(context, config, installation, "config")
 
+    @dg.op(name="code_restore")
+    def code(
+        context: dg.OpExecutionContext, config: CodeConfig, installation: dg.ResourceParam[Installation]
+    ) -> None:
+        """BookReader's git repository, made anew beside the old one, compared, and swapped."""
+        _restored(context, config, installation, "code")
+
     @dg.op(name="system_restore")
     def system(
         context: dg.OpExecutionContext, config: SystemConfig, installation: dg.ResourceParam[Installation]
@@ -151,7 +164,7 @@ def restore_jobs() -> list[dg.JobDefinition]:
         with failures_shown():
             _show(context, undo(installation, config.report, confirm=config.confirm))
 
-    return [_job(op) for op in (database, table, redis, storage, file, configuration, system, back)]
+    return [_job(op) for op in (database, table, redis, storage, file, configuration, code, system, back)]
 
 
 def _job(op: dg.OpDefinition) -> dg.JobDefinition:

@@ -154,6 +154,8 @@ def described(spec: dg.AssetSpec, *, plan: Plan, settings: Settings) -> dg.Asset
 def _due(component: str, at: time | None, plan: Plan) -> str:
     if component == "logs" and plan.logs is not None:
         return f"minute {plan.logs.minute} of each hour, for the one before"
+    if component == "code" and plan.code is not None:
+        return f"{plan.code.weekday}, {plan.code.at:%H:%M} {plan.timezone.key}"
     return f"{at:%H:%M} {plan.timezone.key}" if at else "not planned"
 
 

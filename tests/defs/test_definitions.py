@@ -25,6 +25,7 @@ ASSETS = [
     "backup_set/labelled",
     "backup_set/manifest",
     "backup_set/weekly",
+    "code/bundle",
     "config/archive",
     "logs/archive",
     "postgresql/dump",
@@ -46,6 +47,7 @@ DUE = {
     "redis": "02:30 UTC",
     "storage": "03:00 UTC",
     "config": "03:15 UTC",
+    "code": "sunday, 03:00 UTC",
     "backup_set": "05:00 UTC",
     "logs": "minute 5 of each hour, for the one before",
 }
@@ -96,7 +98,7 @@ def test_assets_are_grouped_by_component(graph):
     found = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert sorted(found) == ASSETS
     assert all(asset.split("/")[0] == group for asset, group in found.items())
-    assert set(found.values()) == {*COMPONENTS, "logs", "backup_set", "assurance"}
+    assert set(found.values()) == {*COMPONENTS, "code", "logs", "backup_set", "assurance"}
 
 
 @pytest.mark.parametrize("asset", ASSETS)
@@ -115,7 +117,9 @@ def test_graph_reads_from_components_to_manifest(graph):
     """The manifest depends on everything that is planned, and nothing depends on it."""
     manifest = graph.get(dg.AssetKey(["backup_set", "manifest"]))
     planned = {key.to_user_string() for key in manifest.parent_keys}
-    assert planned == {one for one in ASSETS if not one.startswith(("backup_set/", "assurance/", "logs/"))}
+    assert planned == {
+        one for one in ASSETS if not one.startswith(("backup_set/", "assurance/", "code/", "logs/"))
+    }
     assert not manifest.child_keys
 
 

@@ -19,6 +19,8 @@ from bookreader_backup_assets.defs.assurance import (
     report_drills,
 )
 from bookreader_backup_assets.defs.backup_set import backup_set
+from bookreader_backup_assets.defs.code import JOB as CAPTURE_CODE
+from bookreader_backup_assets.defs.code import code, code_job
 from bookreader_backup_assets.defs.config import config
 from bookreader_backup_assets.defs.jobs import jobs
 from bookreader_backup_assets.defs.labelled import labelled_job
@@ -59,14 +61,16 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         )
     days = daily(first_day, installation.zone)
     weeks = weekly(first_day, installation.zone, plan.weekly.weekday if plan.weekly else "sunday")
+    code_weeks = weekly(first_day, installation.zone, plan.code.weekday if plan.code else "sunday")
     hours = hourly(first_day - BEFORE)
-    made = jobs(COMPONENTS, days, weeks)
+    made = {**jobs(COMPONENTS, days, weeks), CAPTURE_CODE: code_job(code_weeks)}
     archiving = logs_job(hours)
     parts = [
         *postgresql(installation, days),
         *redis(installation, days),
         *storage(installation, days),
         *config(installation, days),
+        *code(installation, code_weeks),
         *backup_set(installation, days, weeks),
         *logs(installation, hours),
     ]

@@ -3,7 +3,7 @@
 A block of a page marked `sh run` is run. `sh restored`: afterwards everything is as it was captured.
 `sh undone`: afterwards everything is as it was damaged. `sh killed`: a restore of the database is killed
 beside the live one before it. A line whose comment says `exit status 1` has to end with that. Values are
-replaced as `docs/runbooks/README.md` says. `without-this-program.md` has a test of its own.
+replaced as `docs/runbooks/README.md` says. `OTHERS` have tests of their own.
 """
 
 import json
@@ -27,7 +27,7 @@ from tests.fixtures.living import Living, with_settings
 from tests.fixtures.pages import RUNBOOKS, blocks
 
 PROGRAM = Path(sys.executable).with_name("bookreader-backup")
-OTHER = "without-this-program.md"
+OTHERS = {"without-this-program.md", "first-day.md", "key.md"}
 MARKS = {"run", "restored", "undone", "killed"}
 LINE = re.compile(r"^ *(bookreader-backup .*)$", re.MULTILINE)
 REPORT = re.compile(r"2025-10-24_05-10-00_[a-z]+")
@@ -191,7 +191,7 @@ def state(there: Living) -> dict[str, Any]:
 
 def test_every_page_is_known() -> None:
     """A page without a command that is run, or with a mark that nobody knows, is not proven."""
-    assert set(PAGES) == {*DAMAGE, OTHER}
+    assert set(PAGES) == {*DAMAGE, *OTHERS}
     for name in DAMAGE:
         marked = [(mark, text) for mark, text in blocks(RUNBOOKS / name) if mark]
         assert any(LINE.search(text) for _, text in marked), name

@@ -66,6 +66,12 @@ def wait_healthy(urls: Sequence[str], within: float) -> Outcome:
     return passed(HEALTH, said, **measured, waited_seconds=seconds)
 
 
+def answers(url: str, timeout: float) -> bool:
+    """Whether `url` answers 2xx, asked once, within `timeout` seconds."""
+    status, _ = _ask(url, timeout)
+    return status is not None and 200 <= status < 300
+
+
 def _answer(url: str, deadline: float) -> Answer:
     began = time.monotonic()
     tries = 0

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
-from bookreader_backup_assets.actions.examine import examine
+from bookreader_backup_assets.actions.examine import Finding, examine
 from bookreader_backup_assets.actions.largest import Largest, largest
 from bookreader_backup_assets.actions.scratch_fit import scratch_findings
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.plan import load_plan
-from bookreader_backup_assets.settings import load_settings
+from bookreader_backup_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from bookreader_backup_assets.actions.installation import Installation
@@ -34,24 +34,12 @@ def command(as_json: bool) -> None:
     Exit status 1 if something is wrong; each finding says what to do.
     """
     settings = load_settings()
-    plan = load_plan(settings.plan, timezone=settings.timezone)
     installation = assemble(settings)
-    objectives = {
-        asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in installation.planned
-    }
     findings = []
-    looks = (
-        examine(installation, objectives),
-        scratch_findings(installation),
-        stray_findings([settings.scratch, SHORT]),
-    )
-    for finding in chain.from_iterable(looks):
+    for finding in look(settings, installation):
         findings.append(finding)
         if not as_json:
-            mark = click.style("ok     ", fg="green") if finding.good else click.style("problem", fg="red")
-            output.say(f"{mark}  {finding.subject}: {finding.seen}")
-            if not finding.good and finding.hint:
-                output.say(f"         {click.style('hint:', fg='cyan')} {finding.hint}")
+            say(finding)
     good = all(finding.good for finding in findings)
     held, why = _largest(installation)
     if as_json:
@@ -62,6 +50,25 @@ def command(as_json: bool) -> None:
     else:
         output.say(f"\nthe largest of storage: {why}")
     sys.exit(0 if good else 1)
+
+
+def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
+    """Yield everything that is found, good or not."""
+    plan = load_plan(settings.plan, timezone=settings.timezone)
+    objectives = {
+        asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in installation.planned
+    }
+    yield from examine(installation, objectives)
+    yield from scratch_findings(installation)
+    yield from stray_findings([settings.scratch, SHORT])
+
+
+def say(finding: Finding) -> None:
+    """Print a finding, and what to do where it is not good."""
+    mark = click.style("ok     ", fg="green") if finding.good else click.style("problem", fg="red")
+    output.say(f"{mark}  {finding.subject}: {finding.seen}")
+    if not finding.good and finding.hint:
+        output.say(f"         {click.style('hint:', fg='cyan')} {finding.hint}")
 
 
 def _largest(installation: Installation) -> tuple[Largest | None, str]:

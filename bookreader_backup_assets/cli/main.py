@@ -14,6 +14,7 @@ from bookreader_backup_assets.core.errors import BackupError, RefusedError
 
 COMMANDS = {
     "demo": "demo",
+    "init": "init",
     "doctor": "doctor",
     "backup": "backup",
     "adopt": "adopt",
@@ -22,6 +23,7 @@ COMMANDS = {
     "restore": "restore",
     "drill": "drill",
     "status": "status",
+    "key": "key",
     "plan": "plan",
     "diff": "diff",
 }
@@ -53,6 +55,7 @@ def group() -> None:
 
     \b
     First time here:      bookreader-backup demo
+    Set it up:            bookreader-backup init
     Is it set up right?   bookreader-backup doctor
     A backup, now:        bookreader-backup backup
     What is there:        bookreader-backup list
@@ -62,7 +65,7 @@ def group() -> None:
     For cron and Nagios:  bookreader-backup status
     What changed in .env? bookreader-backup diff
 
-    Settings come from BACKUP_… variables or a .env file in the current folder.
+    Settings come from BACKUP_… variables, or bookreader-backup.env or .env in the current folder.
     Exit status: 0 fine, 1 a problem was found, 2 refused or wrong usage, 130 stopped.
     """  # noqa: D301 - click's mark for a block that keeps its lines
 

@@ -1,0 +1,101 @@
+"""The recovery kit: one printed page from which a BookReader comes back without this program."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from bookreader_backup_assets.core.secret import Secret
+
+WIDTH = 100
+"""Characters of its longest line that is no command."""
+LINES = 66
+"""Lines of a printed page."""
+_GPG = "gpg --batch --pinentry-mode loopback --passphrase-file"
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a kit says. `restore` is how `pg_restore` and `psql` are reached, as words before them."""
+
+    host: str
+    installation: str
+    vault: Path
+    settings: str
+    plan: str
+    at: datetime
+    key_id: str
+    key_file: str
+    old_keys: tuple[str, ...]
+    database: str
+    restore: tuple[str, ...]
+    config: str
+    storage: str
+    key: Secret | None = field(default=None, repr=False)
+
+
+def text(kit: Kit) -> str:
+    """Return the page. It has the passphrase only if the kit has it; its commands have none."""
+    key = kit.key.reveal() if kit.key else "_" * 50
+    old = ", ".join(kit.old_keys)
+    ours = [
+        ("host", kit.host),
+        ("installation", kit.installation),
+        ("vault", str(kit.vault)),
+        ("settings", kit.settings),
+        ("plan", kit.plan),
+        ("configuration", f"of {kit.config}"),
+        ("storage", f"of {kit.storage}"),
+        ("key", f"{kit.key_id}, a passphrase, in {kit.key_file}"),
+        *([("earlier keys", old)] if old else []),
+        ("passphrase", key),
+    ]
+    where = "\n".join(f"{name:<14} {value}" for name, value in ours)
+    return f"""\
+RECOVERY KIT OF BOOKREADER'S BACKUPS                                   {kit.at:%Y-%m-%d %H:%M} UTC
+
+{where}
+
+Print this page, write the passphrase on it if it is not there, and keep it away from this host.
+A vault without its key cannot give back the roles and the configuration: keep the key elsewhere,
+and not beside a copy of the vault. Whoever has both can read everything.
+
+In the vault, of each day:
+  backup_set/*.txt                  what belongs together, with the sha256 of each file
+  postgresql/globals_*.sql.gz.gpg   roles and their passwords, encrypted
+  postgresql/*.dump                 the database, for pg_restore
+  redis/*.rdb.gz                    all keys, as Redis loads them
+  storage/*.tar.gz                  the files
+  config/*.tar.gz.gpg               compose file, .env and what else is configured, encrypted
+A file without an .entry.json beside it is not whole. Suffixes are undone from the end.
+
+WITHOUT THIS PROGRAM: type this in an empty folder. It brings the newest whole set into ./restored,
+and replaces nothing. Put the files in their place and start the servers before the last step.
+    cd -P . && TO=$PWD/restored && umask 077 && mkdir -p "$TO/config" "$TO/storage"
+    KEY={shlex.quote(kit.key_file)} && cd {shlex.quote(str(kit.vault))}
+    SET=$(grep -L ': MISSING: ' backup_set/backup_manifest_*.txt | grep -E '_[0-9-]+\\.txt$' | tail -n 1)
+    of() {{ grep -oE "$1\\$" "$SET"; }}
+1. Is every file as it was captured?
+    grep -E '^[0-9a-f]{{64}}  ' "$SET" | sha256sum -c
+2. Configuration and roles, decrypted
+    {_GPG} "$KEY" -d "$(of 'config/[^ ]+\\.gpg')" | tar -xpzf - -C "$TO/config"
+    {_GPG} "$KEY" -d "$(of 'postgresql/globals_[^ ]+\\.gpg')" | gunzip > "$TO/roles.sql"
+3. Storage
+    tar --numeric-owner -xpzf "$(of 'storage/[^ ]+\\.tar\\.gz')" -C "$TO/storage"
+4. Redis: the dump to start it on
+    gunzip -c "$(of 'redis/[^ ]+\\.rdb\\.gz')" > "$TO/dump.rdb"
+5. Database {kit.database}, on a server that has none of that name
+    {_restore(kit)}
+
+Slower, and with an undo for each step: docs/runbooks/without-this-program.md of this program.
+"""
+
+
+def _restore(kit: Kit) -> str:
+    """Roles first; that some exist already is harmless."""
+    prefix = shlex.join(kit.restore) + " " if kit.restore else ""
+    roles = f'{prefix}psql -X -q -d postgres < "$TO/roles.sql"'
+    dump = "$(of 'postgresql/[^ ]+\\.dump')"
+    return f'{roles}\n    {prefix}pg_restore --exit-on-error --create -d postgres < "{dump}"'

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.program_log import noted
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components.base import Capture, Component, Derived, Facts
 from bookreader_backup_assets.core.artifact import (
@@ -54,14 +55,18 @@ def capture(
     under a final name then, and the failure is recorded so that the set's manifest can say why.
     """
     asset = f"{component.component}/{component.artifact}"
-    try:
-        component = _over_its_source(installation, component, set_id, label)
-        if label is None and (held := _unchanged(installation, component, asset, set_id)) is not None:
-            return held, False
-        return take(installation, component, set_id, label, late=late), True
-    except BaseException as error:
-        _record(installation, asset, set_id, error)
-        raise
+    with noted(installation.log, "capture", f"{asset} {set_id}") as say:
+        try:
+            component = _over_its_source(installation, component, set_id, label)
+            if label is None and (held := _unchanged(installation, component, asset, set_id)) is not None:
+                say(f"unchanged since {held.name}")
+                return held, False
+            entry = take(installation, component, set_id, label, late=late)
+        except BaseException as error:
+            _record(installation, asset, set_id, error)
+            raise
+        say(f"{entry.name}, {entry.size} bytes")
+    return entry, True
 
 
 def _over_its_source(

@@ -5,6 +5,7 @@ Production is never reached: a part is given an artifact and a scratch place, an
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -81,7 +82,10 @@ def drill(
         parts=made,
         results=judge(scenario, made, ground.objectives, began),
     )
-    return file_report(installation, report), report
+    entry = file_report(installation, report)
+    level = logging.INFO if report.good else logging.ERROR
+    installation.log.log(level, "drill %s of %s %s", scenario, set_id, "good" if report.good else "not good")
+    return entry, report
 
 
 @dataclass

@@ -8,6 +8,7 @@ and tells the next command what to finish: which services to start, what to swap
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.program_log import refusals
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, dump_document, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
-from bookreader_backup_assets.core.restore_plan import RestoreReport
+from bookreader_backup_assets.core.restore_plan import RESTORED, UNDONE, RestoreReport
 
 FOLDER = "restores/"
 _BEGUN, _REPORT, _UNDONE, _ACCEPTED = "00_begun", "report", "undone", "accepted"
@@ -138,6 +140,9 @@ class Journal:
 
     def _close(self, name: str, report: RestoreReport) -> RestoreReport:
         self.installation.vault.put(f"{FOLDER}{self.id}/{name}.json", [dump_document(report)])
+        level = logging.INFO if report.result in {RESTORED, UNDONE} else logging.ERROR
+        said = f"{report.result}: {report.error}" if report.error else report.result
+        self.installation.log.log(level, "restore %s %s", self.id, said)
         return report
 
     def _put(self, name: str, record: dict[str, Any]) -> None:
@@ -204,7 +209,8 @@ def alone(installation: Installation) -> Iterator[None]:
             hint="make it writable, or copy it to where it is, and name that copy: --vault FOLDER",
         ) from None
     try:
-        yield
+        with refusals(installation.log, "restore"):
+            yield
     finally:
         lock.release()
 

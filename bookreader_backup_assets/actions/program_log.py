@@ -55,6 +55,16 @@ def noted(log: logging.Logger, what: str, subject: str) -> Iterator[Callable[[st
     log.info("%s %s %s", what, subject, said[-1])
 
 
+@contextmanager
+def refusals(log: logging.Logger, what: str) -> Iterator[None]:
+    """Write a line if the block is refused. For what says itself how it ended."""
+    try:
+        yield
+    except RefusedError as error:
+        log.warning("%s refused: %s", what, error.message)
+        raise
+
+
 def note_checks(log: logging.Logger, artifact: str, outcomes: tuple[Outcome, ...]) -> None:
     """Write the line of a verification: its verdicts, and what was wrong."""
     bad = [f"{o.check} {o.verdict}: {o.message}" for o in outcomes if o.verdict is not Verdict.PASSED]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from bookreader_backup_assets.actions.capture import OF_EVERY_ARTIFACT
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.program_log import note_checks
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry, Proof
@@ -31,6 +32,7 @@ def verify(
     started = time.monotonic()
     with installation.watch(f"verifying {entry.asset}", entry.size) as progress:
         outcomes = tuple(_timed(_outcomes(installation, component, entry, wanted, progress)))
+    note_checks(installation.log, entry.name, outcomes)
     return installation.keep(
         Proof(
             installation=installation.id,

@@ -14,6 +14,7 @@ from bookreader_backup_assets.actions.capture import OF_EVERY_ARTIFACT, capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.days import label_for
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.program_log import refusals
 from bookreader_backup_assets.actions.seal import MANIFEST, ManifestComponent, seal
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.components.base import Component
@@ -40,7 +41,8 @@ def captured(
     day = context.partition_key
     with failures_shown():
         current = current_key(context, installation)
-        label = label_for(installation, day, allow_late=config.allow_late, current=current)
+        with refusals(installation.log, f"capture {asset} {day}"):
+            label = label_for(installation, day, allow_late=config.allow_late, current=current)
         entry, new = capture(
             installation, installation.component(asset), day, label=label, late=label is not None
         )
@@ -139,7 +141,7 @@ def described(spec: dg.AssetSpec, *, plan: Plan, settings: Settings) -> dg.Asset
     """Return an asset with what somebody asks who looks at it: where its files are, and when it is due."""
     component = spec.key.path[0]
     row = plan.rows.get(component)
-    at = plan.deadline if component == _SETS else row and row.at
+    at = plan.deadline if component == _SETS else row.at if row else None
     age = plan.objectives.get(component)
     return spec.merge_attributes(
         metadata={

@@ -22,6 +22,7 @@ from bookreader_backup_assets.defs.backup_set import backup_set
 from bookreader_backup_assets.defs.code import JOB as CAPTURE_CODE
 from bookreader_backup_assets.defs.code import code, code_job
 from bookreader_backup_assets.defs.config import config
+from bookreader_backup_assets.defs.config_change import config_changed
 from bookreader_backup_assets.defs.jobs import jobs
 from bookreader_backup_assets.defs.labelled import labelled_job
 from bookreader_backup_assets.defs.logs import BEFORE, logs, logs_job, logs_schedule, missed_hours
@@ -99,6 +100,7 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         sensors=[
             *([missed_hours(installation, plan.logs, archiving)] if plan.logs else []),
             missed_captures(installation, plan, made),
+            *([config_changed(installation, made["capture_config"])] if plan.config else []),
             seal_after(installation, plan, made),
             reconcile(installation, partitions),
             report_drills(installation),

@@ -16,7 +16,10 @@ Complain = Callable[[BackupError], None]
 
 
 def back_up_today(installation: Installation, assets: Sequence[str], complain: Complain) -> bool:
-    """Capture `assets` into today's set, and say whether all was well. One that fails stops no other."""
+    """Capture `assets` into today's set, code into the week's, and say whether all was well.
+
+    One that fails stops no other.
+    """
     return _back_up(installation, installation.today(), assets, MANIFEST, complain)
 
 
@@ -36,7 +39,8 @@ def _back_up(
     for asset in assets:
         component = installation.component(asset)
         try:
-            captured.append((component, capture(installation, component, set_id, label=label_of(set_id))[0]))
+            into = set_id if manifest == LABELLED else installation.set_of(asset)
+            captured.append((component, capture(installation, component, into, label=label_of(into))[0]))
         except BackupError as error:
             complain(error)
             fine = False

@@ -118,6 +118,26 @@ class Installation:
         """Return the assets that the set of a day is to have."""
         return tuple(asset for asset in self.planned if self.due_on(asset.split("/")[0], day))
 
+    def week_of(self, component: str) -> str | None:
+        """Return the day of this week that a weekly component belongs to; None if the plan has none."""
+        today = date.fromisoformat(self.today())
+        week = (today - timedelta(days=back) for back in range(7))
+        return next((day.isoformat() for day in week if self.due_on(component, day)), None)
+
+    def set_of(self, asset: str) -> str:
+        """Return the id of the set that an asset is captured into now: the day's, or the week's for code.
+
+        Raises `RefusedError` for code that the plan does not have.
+        """
+        if not asset.startswith("code/"):
+            return self.today()
+        if week := self.week_of("code"):
+            return week
+        raise RefusedError(
+            "the plan captures no code",
+            hint="add a section [code] to it, or make a labelled set: --label now",
+        )
+
     def component(self, asset: str) -> Component:
         """Return the component that captures `asset`. Raises `RefusedError` for an unknown one."""
         if asset not in self.components:

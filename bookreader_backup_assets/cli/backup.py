@@ -72,7 +72,8 @@ def choose(
     known = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.components))
     planned = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.planned))
     if labelled:
-        planned += tuple(one for one in _OWN_PARTITIONS if one in known)
+        own = (one for one in _OWN_PARTITIONS if one != "code" or installation.week_of(one))
+        planned += tuple(one for one in own if one in known)
     for component in components:
         if component not in known:
             raise RefusedError(f"there is no component {component!r}", hint=f"there are: {', '.join(known)}")
@@ -81,7 +82,10 @@ def choose(
 
 def print_set(installation: Installation, set_id: str, assets: tuple[str, ...], *, as_json: bool) -> bool:
     """Print what a set has of `assets`, its manifest the last, and return whether the others are verified."""
-    lines = day_report(Catalog(installation.vault), set_id, assets)
+    catalog, lines = Catalog(installation.vault), []
+    for asset in assets:
+        of = set_id if assets[-1] == LABELLED else installation.set_of(asset)
+        lines += day_report(catalog, of, (asset,))
     if as_json:
         output.say_json({"set": set_id, "assets": [_document(line) for line in lines]})
     else:

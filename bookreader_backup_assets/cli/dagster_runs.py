@@ -61,7 +61,9 @@ def with_dagster(installation: Installation, components: tuple[str, ...]) -> boo
         try:
             with DagsterInstance.get() as instance:
                 day = installation.today()
-                fine = [_run(definitions, job_name(one), day, instance).success for one in components]
+                keys = {one: installation.set_of(f"{one}/") for one in components}
+                runs = (_run(definitions, job_name(one), keys[one], instance) for one in components)
+                fine = [run.success for run in runs]
                 sealed = _run(definitions, SEAL, day, instance)
                 fine.append(any(event.is_step_materialization for event in sealed.all_events))
         except BackupError:

@@ -14,7 +14,7 @@ from bookreader_backup_assets.core.artifact import (
 )
 from bookreader_backup_assets.core.check import Verdict, failed
 from bookreader_backup_assets.core.errors import DamagedError
-from bookreader_backup_assets.core.manifest import Failure, Standing, standing, unchanged_on, unchanged_sets
+from bookreader_backup_assets.core.manifest import Failure, Standing, failures_folder, standing, unchanged_on, unchanged_sets
 from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.vaults.base import Vault
 
@@ -117,7 +117,7 @@ class Catalog:
     def failures(self, set_id: str) -> list[Failure]:
         """Return the captures of a set that ended in no artifact, oldest first."""
         found = []
-        for stored in self.vault.list(f"failures/{set_id}/"):
+        for stored in self.vault.list(failures_folder(set_id)):
             try:
                 document = load_document(b"".join(self.vault.open(stored.name)), stored.name)
                 found.append(Failure(**{**document, "at": parse_utc(document["at"])}))

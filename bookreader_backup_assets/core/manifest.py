@@ -78,7 +78,13 @@ class Failure:
     @property
     def name(self) -> str:
         """The name of the file it is kept in."""
-        return f"failures/{self.set}/{self.asset.replace('/', '_')}_{self.at:%Y%m%dT%H%M%S.%f}Z.json"
+        asset = self.asset.replace("/", "_")
+        return f"{failures_folder(self.set)}{asset}_{self.at:%Y%m%dT%H%M%S.%f}Z.json"
+
+
+def failures_folder(set_id: str) -> str:
+    """Return where the failures of a set are kept: an hour's id has a colon, and no name in a vault has."""
+    return f"failures/{set_id.replace(':', '-')}/"
 
 
 @dataclass(frozen=True)

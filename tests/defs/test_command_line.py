@@ -26,16 +26,20 @@ def home(environ, monkeypatch, tmp_path):
 
 def test_runs_are_seen_by_dagster(home, installation):
     """The jobs' runs are in Dagster's storage, the day is sealed once, and the home is this user's only."""
-    assert with_dagster(installation, ("storage", "config"))
+    assert with_dagster(installation, ("storage", "config", "code"))
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     with dg.DagsterInstance.from_config(str(home)) as instance:
         runs = instance.get_runs()
     assert {run.job_name: run.status for run in runs} == {
         "capture_storage": dg.DagsterRunStatus.SUCCESS,
         "capture_config": dg.DagsterRunStatus.SUCCESS,
+        "capture_code": dg.DagsterRunStatus.SUCCESS,
         "seal": dg.DagsterRunStatus.FAILURE,  # the plan wants PostgreSQL and Redis, too
     }
-    assert {run.tags["dagster/partition"] for run in runs} == {installation.today()}
+    for run in runs:
+        week = run.job_name == "capture_code"
+        day = installation.week_of("code") if week else installation.today()
+        assert run.tags["dagster/partition"] == day
     assert len(Catalog(installation.vault).entries(asset="backup_set/manifest")) == 1
 
 

@@ -128,12 +128,14 @@ def _groups(containers: list[Container], named: Named) -> list[_Group]:
 
 
 def _is(one: Container, programs: frozenset[str], images: re.Pattern[str]) -> bool:
-    """Whether it is a server of that kind: by its programs; if none are known, by its command and image."""
+    """Whether it is a server of that kind: by its programs; if none are known, by command, image and data."""
     if one.programs:
         return bool(one.programs & programs)
     words = {word.rpartition("/")[2] for word in one.words}
     image = one.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    return bool(words & programs) or images.fullmatch(image) is not None
+    data = {mount.target for mount in one.mounts if mount.target.startswith("/var/lib/")}
+    named = [image, *(path.split("/")[3] for path in data)]
+    return bool(words & programs) or any(images.fullmatch(name) for name in named)
 
 
 def _one(found: list[Container], sought: Sought, named: str | None) -> Container:

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.installation",
     "tests.fixtures.living",
     "tests.fixtures.compose",
+    "tests.fixtures.guide",
 ]
 
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:

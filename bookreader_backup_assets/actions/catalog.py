@@ -14,7 +14,14 @@ from bookreader_backup_assets.core.artifact import (
 )
 from bookreader_backup_assets.core.check import Verdict, failed
 from bookreader_backup_assets.core.errors import DamagedError
-from bookreader_backup_assets.core.manifest import Failure, Standing, failures_folder, standing, unchanged_on, unchanged_sets
+from bookreader_backup_assets.core.manifest import (
+    Failure,
+    Standing,
+    failures_folder,
+    standing,
+    unchanged_on,
+    unchanged_sets,
+)
 from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.vaults.base import Vault
 
@@ -87,9 +94,12 @@ class Catalog:
         return None
 
     def of_day(self, asset: str, day: str) -> Entry | None:
-        """Return what a set has of an asset: its own newest, or the one found unchanged on that day."""
+        """Return what a set has of an asset: its own newest, one filed later only if there is no other, or
+        the one found unchanged on that day.
+        """
         labelled = label_of(day) is not None
         own = [entry for entry in self.entries(asset=asset, set_id=day) if entry.regular or labelled]
+        own.sort(key=lambda entry: not entry.late)
         still = [
             e for e in self.entries(asset=asset) if e.label is None and unchanged_on(day, self.proofs(e))
         ]

@@ -88,7 +88,7 @@ class Outline:
     @classmethod
     def read(cls, runner: Runner, stored: Stored) -> Outline:
         """Read the front of a dump. Raises `CommandError`, and what reading `stored` raises."""
-        return cls(*(tuple(_items(_script(runner, stored, name))) for name in ("pre-data", "post-data")))
+        return cls(*(tuple(items(_script(runner, stored, name))) for name in ("pre-data", "post-data")))
 
     def tables(self) -> dict[Table, Item]:
         """The tables, partitioned ones and partitions among them."""
@@ -193,10 +193,12 @@ def refers_from(item: Item) -> Table | None:
 def _script(runner: Runner, stored: Stored, section: str) -> str:
     argv = ["pg_restore", f"--section={section}", "--no-tablespaces", "--file=-"]
     said = b"".join(runner.stream(argv, env={"LC_ALL": "C"}, stdin=stored.plain()))
-    return _META.sub("", said.decode("utf-8", "surrogateescape"))
+    return said.decode("utf-8", "surrogateescape")
 
 
-def _items(sql: str) -> Iterator[Item]:
+def items(script: str) -> Iterator[Item]:
+    """Yield what a script of `pg_restore` makes, item by item."""
+    sql = _META.sub("", script)
     headers = list(_HEADER.finditer(sql))
     ends = [*(header.start() for header in headers[1:]), len(sql)][: len(headers)]
     for header, end in zip(headers, ends, strict=True):

@@ -69,7 +69,7 @@ def missed_today(
         for component in plan.rows
         if plan.due_on(component, today)
         and _is_past(installation, plan, component)
-        and not all(catalog.of_day(asset, today.isoformat()) for asset in _assets(installation, component))
+        and not all(_is_captured(catalog, asset, today) for asset in _assets(installation, component))
         and not _has_run(instance, component, today.isoformat())
     ]
     whole = plan.full_on(today) and absent == list(plan.rows)
@@ -154,6 +154,12 @@ def _recent(installation: Installation, catalog: Catalog) -> list[str]:
     since = installation.now() - _DAY
     late = {entry.set for entry in catalog.entries() if entry.late and entry.captured_at > since}
     return sorted({today.isoformat(), (today - _DAY).isoformat(), *late})
+
+
+def _is_captured(catalog: Catalog, asset: str, day: date) -> bool:
+    """Whether a day has an artifact of its own night: one that was adopted, filed later, is not that."""
+    entry = catalog.of_day(asset, day.isoformat())
+    return entry is not None and not entry.late
 
 
 def _assets(installation: Installation, component: str) -> list[str]:

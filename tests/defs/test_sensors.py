@@ -106,6 +106,12 @@ class TestMissedCaptures:
             night.forget(run)
         assert night.say("missed_captures") == [("capture_redis", DAY)]
 
+    def test_what_was_adopted_is_no_capture(self, night, clock):
+        """A backup of the guide's script, filed under today, does not stand in for tonight's capture."""
+        clock.set(MISSED)
+        night.capture("redis/rdb", label="adopted", late=True)
+        assert night.say("missed_captures") == [("capture_redis", DAY)]
+
     def test_yesterdays_run_is_not_todays(self, night, clock):
         """A run for another day says nothing about this one."""
         night.has_run("capture_redis", STATUS.SUCCESS, day="2026-06-09")

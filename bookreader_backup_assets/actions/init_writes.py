@@ -12,7 +12,8 @@ from pathlib import Path
 from bookreader_backup_assets.actions.init_proposal import git_top
 from bookreader_backup_assets.core.errors import RefusedError, SourceError
 
-_PARTIAL = ".partial"
+_PARTIAL = ".bookreader-backup.partial"
+"""What a file is called in its folder until it is whole: the next one removes what a kill has left."""
 _IGNORE = ".gitignore"
 _PLAIN = re.compile(r"[A-Za-z0-9@%+=:,./_~-]*")
 
@@ -113,9 +114,9 @@ def _pattern(path: Path, top: Path) -> str:
 
 
 def _put(path: Path, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    partial = path.with_name(_PARTIAL)
     with told(path):
-        with suppress(FileNotFoundError):  # of one that was killed
+        with suppress(FileNotFoundError):
             partial.unlink()
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from bookreader_backup_assets.actions.restore import plan
+from tests.fixtures.code import held
 from tests.fixtures.living import Living, with_settings
 from tests.fixtures.pages import RUNBOOKS, blocks
 
@@ -68,6 +69,12 @@ def lose_config(there: Living) -> None:
     (there.config / "nginx" / "nginx.conf").write_text("broken")
 
 
+def lose_code(there: Living) -> None:
+    """Lose the repository's objects and a file."""
+    shutil.rmtree(there.code / ".git" / "objects")
+    (there.code / "README.md").unlink()
+
+
 def lose_everything(there: Living) -> None:
     """All of it."""
     for damage in (spoil_database, flush_redis, lose_storage, lose_config):
@@ -82,6 +89,7 @@ DAMAGE: dict[str, Callable[[Living], Any]] = {
     "storage.md": lose_storage,
     "file.md": lose_files,
     "config.md": lose_config,
+    "code-lost.md": lose_code,
     "host-gone.md": lose_everything,
     "drill.md": lambda _: None,
     "stopped-half-way.md": spoil_database,
@@ -186,7 +194,7 @@ def state(there: Living) -> dict[str, Any]:
             for path, what in found[name].items()
             if b".bookreader" not in path and path != b"."
         }
-    return found
+    return found | {"code": held(there.code)}
 
 
 def test_every_page_is_known() -> None:
@@ -214,6 +222,8 @@ def test_the_commands_of_the_page(operator: Operator, name: str) -> None:
     DAMAGE[name](there)
     damaged = state(there)
     assert (damaged == good) is (name == "drill.md")
+    if name in ("code-lost.md", "host-gone.md"):
+        operator.values["/opt/bookreader-ai"] = str(there.code)
     if name == "host-gone.md":
         operator.values["the vault in use"] = operator.values["/mnt/copy/bookreader"]
     expected = damaged

@@ -19,6 +19,7 @@ import pytest
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.servers import postgresql
 from bookreader_backup_assets.servers.redis_wire import free_port
+from tests.fixtures.code import held
 from tests.fixtures.installation import KEY
 from tests.fixtures.living import _KEYS, _ROWS
 from tests.fixtures.pages import RUNBOOKS, blocks
@@ -134,6 +135,7 @@ def host(embedded_bookreader, redis_folder, vault, tmp_path):
                 "REDIS_DATA": str(folder / "redis"),
                 "STORAGE": str(folder / "storage"),
                 "CONFIG": str(folder / "app"),
+                "CODE": str(folder / "code"),
                 "ONE": ONE,
             },
             {
@@ -185,7 +187,8 @@ def test_everything_comes_back_and_can_be_undone(host, embedded_bookreader, vaul
     assert host.keys() == there.keys()
     assert host.folders() == (as_in_tar(there.storage), as_in_tar(there.config))
     assert (host.folder / "work" / "one").read_bytes() == (there.storage / ONE).read_bytes()
-    assert said.count(": OK\n") == 6, "five artifacts, and the index of one"
+    assert held(host.folder / "code", branches=False) == held(there.code, branches=False)
+    assert said.count(": OK\n") == 7, "six artifacts, and the index of one"
     for restarts in range(2):
         host.run(f"{host.values['REDIS_CLI']} SET again {restarts}")
         host.run(f"{host.values['REDIS_CLI']} DEL again\n{host.values['REDIS_STOP']}")
@@ -194,6 +197,7 @@ def test_everything_comes_back_and_can_be_undone(host, embedded_bookreader, vaul
     host.page("undo")
     assert (host.rows(), host.keys()) == before
     assert host.contents() == contents
+    assert not (host.folder / "code").exists()
 
 
 def test_a_flipped_byte_is_found(host, vault):

@@ -1,7 +1,9 @@
 """What containers log, read back line by line from the engine: every byte, once, by the nanosecond."""
 
 import contextlib
+import gzip
 import itertools
+import json
 import os
 import re
 import socket
@@ -9,15 +11,29 @@ import socketserver
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from bookreader_backup_assets.actions.capture import capture
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.hours import archive_hour
+from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.components.logs import LOGS
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError, SourceError
-from bookreader_backup_assets.core.hour import stamp
+from bookreader_backup_assets.core.hour import begin_of, instant_of, key_of, stamp
+from bookreader_backup_assets.definitions import define
 from bookreader_backup_assets.runners.docker_engine import Engine
 from bookreader_backup_assets.runners.docker_logs import DockerLogs
+from bookreader_backup_assets.settings import Settings
 from tests.fixtures.docker import LABEL
+from tests.fixtures.installation import Clock
+from tests.fixtures.missing import missing
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 EVER = ("2000-01-01T00:00:00.000000000Z", "2100-01-01T00:00:00.000000000Z")
@@ -219,6 +235,17 @@ def test_now_is_a_border_as_well(logs, logged):
     assert later[0].stamp.decode() >= until > first[-1].stamp.decode()
 
 
+def _logged_at(engine, source, instants):
+    """Give the lines of a container that has ended other times, in the file that the engine keeps them in."""
+    path = Path(engine.api.inspect_container(source.id)["LogPath"])
+    if not os.access(path, os.W_OK):
+        missing("no container with a log of hours ago: the engine's files are out of reach")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(records) == len(instants)
+    lines = [json.dumps({**r, "time": stamp(at)}) for r, at in zip(records, instants, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
 @contextlib.contextmanager
 def _ends_after(engine, path, size):
     """An address of the engine at which an answer of more than `size` bytes is cut off there."""
@@ -249,3 +276,205 @@ def _ends_after(engine, path, size):
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"unix://{path}"
         server.shutdown()
+
+
+class TestArchive:
+    """Hours of a compose project in an archive, in a vault, checked; and what became of its containers."""
+
+    @pytest.fixture
+    def clock(self):
+        """The clock of the installation: set on, it makes this hour one that is over."""
+        return Clock()
+
+    @pytest.fixture
+    def installation(self, engine, project, tmp_path, monkeypatch, clock):
+        """The settings of an operator whose BookReader runs in Docker."""
+        monkeypatch.setenv("DOCKER_HOST", engine.address)
+        settings = Settings(
+            runner="docker",
+            vault=tmp_path / "vault",
+            compose_project=project,
+            log=tmp_path / "own.log",
+        )
+        return assemble(settings, now=clock)
+
+    @pytest.fixture
+    def hour(self, clock):
+        """The hour it is, which a clock that is set on by one has over."""
+        now = datetime.now(UTC)
+        if now.minute == 59 and now.second > 30:
+            time.sleep(61 - now.second)
+        return key_of(datetime.now(UTC))
+
+    def archived(self, installation, clock, hour):
+        """Archive an hour when it is over, check it, and return entry and checks."""
+        clock.at = max(clock(), begin_of(hour) + timedelta(hours=1, minutes=5))
+        return self.checked(installation, archive_hour(installation, hour)[0])
+
+    def window(self, installation, since, until, set_id, label=None):
+        """Archive a window of this hour, check it, and return entry and checks."""
+        component = replace(installation.component(LOGS), since=since, until=until)
+        return self.checked(installation, capture(installation, component, set_id, label=label)[0])
+
+    def checked(self, installation, entry):
+        """Check an archive; returns it and its outcomes."""
+        proof = verify(installation, installation.component(LOGS), entry)
+        return entry, {outcome.check: outcome for outcome in proof.checks}
+
+    def text(self, installation, entry):
+        """The lines of an archive."""
+        stored = b"".join(installation.vault.open(entry.name))
+        return gzip.decompress(stored).decode().splitlines()
+
+    def test_an_hour_of_all_containers(self, installation, clock, hour, logged):
+        """All containers' lines and this program's own are in one file, by container; every check passes."""
+        backend = logged("echo one; echo two >&2", "backend")
+        beat = logged("seq 1 300", "celery-beat")
+        logged("sleep 1000", "redis", wait=False)
+        installation.log.info("capture redis/rdb done")
+        entry, checks = self.archived(installation, clock, hour)
+        assert [o for o in checks.values() if not o.passed] == []
+        assert entry.set == hour
+        assert entry.captured_at == begin_of(hour) + timedelta(hours=1)
+        assert re.fullmatch(r"logs/logs_\d{4}-\d\d-\d\d_\d\d-05-00\.log\.gz", entry.name)
+        lines = self.text(installation, entry)
+        assert [line.split()[0] for line in lines if "celery" in line] == [beat.name] * 300
+        said = {tuple(line.split()[2:]) for line in lines if "backend/" in line}
+        assert said == {("stdout", "one"), ("stderr", "two")}
+        assert lines[-1].startswith("bookreader-backup 20")
+        assert lines[-1].endswith(" log INFO capture redis/rdb done")
+        sources = entry.fingerprint["sources"]
+        assert sources[beat.name]["lines"] == 300
+        assert sources[backend.name]["oldest"] == sources[backend.name]["first"]
+        assert sum(source["lines"] for source in sources.values()) == len(lines) == 303
+        assert "the first" in checks["no_gap"].message
+
+    def test_windows_that_join_have_every_line_once(self, installation, logs, logged):
+        """A container that logs through the border of two windows has each line in one of them."""
+        source = logged("i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.01; done")
+        instants = [instant_of(line.stamp.decode()) for line in logs.lines(source, *EVER)]
+        borders = [instants[0], instants[20], instants[41], instants[-1] + timedelta(seconds=1)]
+        found, begin = [], begin_of("2026-01-01-00:00")
+        for number, (since, until) in enumerate(itertools.pairwise(borders)):
+            hour = key_of(begin + timedelta(hours=number))
+            time.sleep(max(0, (until - datetime.now(UTC)).total_seconds()))
+            entry, checks = self.window(installation, since, until, hour)
+            assert [o for o in checks.values() if not o.passed] == []
+            lines = self.text(installation, entry)
+            found.append([line.split(" ", 3)[3] for line in lines if line.startswith("backend/")])
+        assert [len(lines) for lines in found] == [20, 21, 19]
+        assert list(itertools.chain(*found)) == [f"line {number}" for number in range(60)]
+
+    def test_rotated_away_between_two_captures(self, installation, clock, logged):
+        """A container that logs more than its driver keeps: the gap is named, with both its instants."""
+        source = logged(
+            "echo first; while [ ! -e /go ]; do sleep 0.05; done; seq 1 5000; sleep 1000",
+            wait=False,
+            **{"max-size": "20k", "max-file": "2"},
+        )
+        time.sleep(0.3)
+        middle = datetime.now(UTC)
+        _, checks = self.window(installation, middle - timedelta(minutes=5), middle, "2026-01-01-00:00")
+        assert checks["no_gap"].passed, checks["no_gap"].message
+        engine = installation.component(LOGS).logs[0].engine
+        engine.api.exec_start(engine.api.exec_create(source.id, ["touch", "/go"])["Id"])
+        time.sleep(1)
+        entry, checks = self.window(installation, middle, datetime.now(UTC), "2026-01-01-01:00")
+        oldest = entry.fingerprint["sources"][source.name]["oldest"]
+        assert checks["readable"].passed
+        assert checks["no_gap"].verdict is Verdict.FAILED
+        assert checks["no_gap"].measured["gaps"] == [
+            {"source": source.name, "from": stamp(middle), "until": oldest}
+        ]
+        assert f"{source.name} logged from" in checks["no_gap"].message
+        later = verify(installation, installation.component(LOGS), entry, names=["no_gap"])
+        assert later.checks[0].measured == checks["no_gap"].measured, "told again from what was recorded"
+
+    def test_before_a_container_goes_away(self, engine, installation, logged):
+        """A labelled capture has the last lines of a container that is replaced; without one it is named."""
+        old = logged("echo last words; sleep 1000", wait=False)
+        nginx = logged("echo hello; sleep 1000", "nginx", wait=False)
+        time.sleep(0.2)
+        middle = datetime.now(UTC)
+        self.window(installation, middle - timedelta(minutes=5), middle, "2026-01-01-00:00")
+        label, checks = self.checked(
+            installation,
+            capture(
+                installation,
+                installation.component(LOGS),
+                "2026-01-01_00-30-00_pre-deploy",
+                label="pre-deploy",
+            )[0],
+        )
+        assert label.fingerprint["since"] == stamp(middle)
+        assert checks["no_gap"].passed
+        engine.api.remove_container(old.id, force=True)
+        logged("echo new; sleep 1000", wait=False)
+        time.sleep(0.2)
+        entry, checks = self.window(installation, middle, datetime.now(UTC), "2026-01-01-01:00")
+        assert checks["no_gap"].passed
+        assert f"{old.name} was there" in checks["no_gap"].message
+        assert label.name in checks["no_gap"].message
+        engine.api.remove_container(nginx.id, force=True)
+        _, checks = self.window(
+            installation, instant_of(entry.fingerprint["until"]), datetime.now(UTC), "2026-01-01-02:00"
+        )
+        assert checks["no_gap"].verdict is Verdict.INCONCLUSIVE
+        assert f"{nginx.name} was there" in checks["no_gap"].message
+
+    def test_a_driver_that_keeps_nothing_is_a_problem(self, installation, clock, hour, logged):
+        """The others' logs are archived; the one that cannot be read is named, and is a gap."""
+        logged("echo kept", "backend")
+        mute = logged("echo lost", "nginx", driver="none")
+        entry, checks = self.archived(installation, clock, hour)
+        assert [problem.where for problem in entry.problems] == [mute.name]
+        assert "log driver none" in entry.problems[0].what
+        assert len(self.text(installation, entry)) == 1
+        assert checks["readable"].passed
+        assert checks["no_gap"].verdict is Verdict.FAILED
+        with pytest.raises(SourceError, match="log driver none"):
+            installation.component(LOGS).probe()
+
+    def test_a_backfill_through_dagster(self, engine, installation, logged, tmp_path):
+        """Three past hours, in one run each, hold what the engine has of each of them: a backfill is true."""
+        source = logged("seq 1 180", "backend")
+        last = begin_of(key_of(datetime.now(UTC)))
+        begin = last - timedelta(hours=3)
+        _logged_at(engine, source, [begin + timedelta(minutes=number) for number in range(180)])
+        settings = Settings(
+            runner="docker",
+            vault=tmp_path / "vault",
+            compose_project=installation.component(LOGS).logs[0].project,
+        )
+        job = define(assemble(settings), settings).resolve_job_def("capture_logs")
+        keys = [key_of(begin + timedelta(hours=number)) for number in (-1, 1, 0, 2)]
+        with dg.instance_for_test() as instance:
+            for key in keys:
+                job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False)
+        catalog = Catalog(installation.vault)
+        entries = catalog.entries(asset=LOGS)
+        assert [entry.set for entry in entries] == sorted(keys)
+        assert {str(catalog.standing(entry)) for entry in entries} == {"verified"}
+        numbers = [[line.split()[-1] for line in self.text(installation, entry)] for entry in entries]
+        assert numbers == [[], *([str(n) for n in range(at, at + 60)] for at in (1, 61, 121))]
+
+    def test_a_line_that_is_missing_is_noticed(self, installation, clock, hour, logged):
+        """An archive whose lines are not those counted, or of another hour, does not pass."""
+        logged("seq 1 10")
+        entry, _ = self.archived(installation, clock, hour)
+        for change in (
+            {
+                "sources": {
+                    name: {**one, "lines": one["lines"] + 1}
+                    for name, one in entry.fingerprint["sources"].items()
+                }
+            },
+            {"sources": {}},
+            {"since": stamp(begin_of(hour) + timedelta(minutes=59, seconds=59))},
+        ):
+            other = replace(entry, fingerprint={**entry.fingerprint, **change})
+            assert self.checked(installation, other)[1]["readable"].verdict is Verdict.FAILED
+        path = installation.vault.local_path(entry.name)
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-9])
+        assert self.checked(installation, entry)[1]["readable"].verdict is Verdict.FAILED

@@ -82,17 +82,14 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
     bookreader-backup key rotate
     bookreader-backup key rotate --new-key-file /media/safe/passphrase
     """  # noqa: D301 - click's mark for a block that keeps its lines
-    settings = load_settings()
     file = _where_the_key_is()
-    held = _held(settings)
-    if not settings.key:
-        raise KeyMissingError("there is no key yet", hint="bookreader-backup init makes one")
-    folder = held[0].file.absolute().parent if held[0].file else file.absolute().with_suffix(".secrets")
-    lost = [path for path, key in old_keys(settings).items() if key is None]
     with alone(file.absolute().parent):
-        if _held(load_settings()) != held:
-            raise RefusedError("the settings have just changed", hint="look, and do it again")
-        installation = assemble(settings)
+        settings = load_settings()
+        if not settings.key:
+            raise KeyMissingError("there is no key yet", hint="bookreader-backup init makes one")
+        held, installation = _held(settings), assemble(settings)
+        folder = held[0].file.absolute().parent if held[0].file else file.absolute().with_suffix(".secrets")
+        lost = [path for path, key in old_keys(settings).items() if key is None]
         target = keys.rotate(installation, file, held, folder, new_file=new_key_file, lost=lost)
     now = load_settings()
     after = assemble(now)

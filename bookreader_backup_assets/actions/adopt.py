@@ -29,6 +29,7 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.core.artifact import Entry, Problem
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import BackupError, DamagedError
 from bookreader_backup_assets.core.guide_names import SUMS, GuideName
 
@@ -100,9 +101,10 @@ def _adopt_one(
     if item.size == 0:
         raise DamagedError("it is empty")
     at = named.instant(installation.zone, item.written, installation.now())
-    sha256 = digest(item.path)
+    with installation.watch(f"reading {item.shown}", item.size) as progress:
+        sha256 = digest(item.path, progress)
     if (entry := known.get(sha256)) is not None:
-        return Line(item.shown, entry.asset, ALREADY, entry.set, entry.name, item.size)
+        return _already(installation, item, entry, plan=plan)
     listed = sums.of.get(item.path.name)
     if listed not in (None, sha256):
         raise DamagedError("its sha256 is not the one that its manifest has")
@@ -117,11 +119,26 @@ def _adopt_one(
         return Line(item.shown, named.kind, READY, day, bytes=item.size, why=why)
     entry = _store(installation, found, seen, day)
     known[sha256] = entry
+    standing, bad = _proven(installation, entry)
+    why = "; ".join(filter(None, [bad, why]))
+    return Line(item.shown, entry.asset, standing, day, entry.name, item.size, why, bool(bad))
+
+
+def _already(installation: Installation, item: Item, entry: Entry, *, plan: bool) -> Line:
+    """Return the line of what the vault has; what was adopted and could not be proven then is tried again."""
+    verdict, bad = Catalog(installation.vault).standing(entry).verdict, ""
+    if entry.label == ADOPTED and verdict in (None, Verdict.INCONCLUSIVE):
+        bad = "it is not proven yet" if plan else _proven(installation, entry)[1]
+    elif verdict is Verdict.FAILED:
+        bad = "it has failed its checks: `bookreader-backup verify` says which"
+    return Line(item.shown, entry.asset, ALREADY, entry.set, entry.name, item.size, bad, bool(bad))
+
+
+def _proven(installation: Installation, entry: Entry) -> tuple[str, str]:
+    """Make the checks of an artifact; return where it stands, and what did not pass."""
     proof = verify(installation, installation.component(entry.asset), entry)
-    standing = Catalog(installation.vault).standing(entry)
     bad = [f"{outcome.check}: {outcome.message}" for outcome in proof.checks if not outcome.passed]
-    why = "; ".join([*bad, *filter(None, [why])])
-    return Line(item.shown, entry.asset, str(standing), day, entry.name, item.size, why, bool(bad))
+    return str(Catalog(installation.vault).standing(entry)), "; ".join(bad)
 
 
 def _store(installation: Installation, found: Found, seen: Seen, day: str) -> Entry:

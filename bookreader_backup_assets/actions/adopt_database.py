@@ -15,6 +15,7 @@ from bookreader_backup_assets.actions.adopt_found import Found, Seen, read
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.components import postgresql_sql, table_sql
 from bookreader_backup_assets.components.base import Capture, Facts
+from bookreader_backup_assets.components.postgresql import PostgresqlDump
 from bookreader_backup_assets.components.psql import major, unquoted
 from bookreader_backup_assets.components.table_sql import Item
 from bookreader_backup_assets.core.errors import (
@@ -47,15 +48,18 @@ def look(installation: Installation, found: Found) -> Seen:
     Raises `RefusedError` where no `pg_restore` here can read it.
     """
     component = installation.component("postgresql/dump")
-    versions = _versions(next(read(found.item.path), b""))
+    assert isinstance(component, PostgresqlDump)
+    database, versions = header(next(read(found.item.path), b""))
+    if database != component.database:
+        raise RefusedError(
+            f"it is a dump of the database {database!r}, and BookReader's is {component.database!r}",
+            hint=f"if that was its name then: BACKUP_POSTGRESQL_DATABASE={database} for this command",
+        )
     try:
         with installation.scratch.postgresql(max(map(major, versions.values()))) as server:
             return _counted(found, server.runner, versions)
-    except SourceAbsentError:
-        runner = getattr(component, "runner", None)
-        if runner is None:
-            raise
-    return _counted(found, runner, versions)
+    except SourceAbsentError:  # without a server, pg_restore is enough to count it
+        return _counted(found, component.runner, versions)
 
 
 def look_at_sql(installation: Installation, found: Found) -> Seen:  # noqa: ARG001 - as the others
@@ -174,8 +178,8 @@ class _Head:
         return {who[said]: version.decode("ascii", "replace") for said, version in _SAID.findall(self._head)}
 
 
-def _versions(head: bytes) -> dict[str, str]:
-    """Return the versions in the header of a dump in the custom format.
+def header(head: bytes) -> tuple[str, dict[str, str]]:
+    """Return the database, and the versions of server and client, in the header of a custom-format dump.
 
     After the magic: the format's version (3 bytes), the bytes of an int and of an offset, the format, how
     it is compressed (an int, from 1.15 on a byte), seven ints of time, and three strings with their length.
@@ -198,7 +202,7 @@ def _versions(head: bytes) -> dict[str, str]:
     server, client = (text.split(" ", 1)[0] for text in said[1:])
     if not (server[:1].isdigit() and client[:1].isdigit()):
         raise DamagedError("the header of the dump is damaged")
-    return {"server": server, "client": client}
+    return said[0], {"server": server, "client": client}
 
 
 def _text(chunks: Iterable[bytes]) -> str:

@@ -17,7 +17,7 @@ from bookreader_backup_assets.core import guide_names
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, PROOF_INFIX, Entry, Problem
 from bookreader_backup_assets.core.errors import RefusedError, SourceError
 from bookreader_backup_assets.core.guide_names import SUMS, GuideName
-from bookreader_backup_assets.core.streams import Meter
+from bookreader_backup_assets.core.streams import Meter, Progress, quiet
 
 ADOPTED = "adopted"
 """The label of an artifact that was made by the guide's script, and taken into the vault later."""
@@ -157,9 +157,9 @@ def read(path: Path) -> Iterator[bytes]:
         ) from None
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, progress: Progress = quiet) -> str:
     """Return a file's SHA-256. Raises `SourceError`."""
-    meter = Meter(read(path))
+    meter = Meter(read(path), progress)
     for _ in meter:
         pass
     return meter.sha256

@@ -24,6 +24,7 @@ from bookreader_backup_assets.core.errors import BackupError, DamagedError
 from bookreader_backup_assets.runners.base import Tree, TreeItem
 from bookreader_backup_assets.runners.tree import as_text
 
+_TOPS = (b"storage_backup", b"storage")
 NESTED = b"storage"
 """What `docker cp` calls the folder, where one of the target's name is there already."""
 Owner = tuple[int, int]
@@ -90,10 +91,11 @@ def _layout(now: Owner | None, found: Found) -> _Layout:
     count = 0
     for item in items(found.decompressed()):
         first, _, rest = item.path.removeprefix(b"./").partition(b"/")
-        if not top:
-            top = first
-        if first != top or (not rest and item.kind != "folder"):
-            raise DamagedError(f"it holds {as_text(item.path)!r} besides the folder {as_text(top)!r}")
+        top = top or first
+        if top not in _TOPS or first != top or (not rest and item.kind != "folder"):
+            raise DamagedError(f"{as_text(item.path)!r} in it is not of one folder storage_backup")
+        if {b"", b".", b".."} & {*rest.split(b"/")} and rest:
+            raise DamagedError(f"{as_text(item.path)!r} in it leads out of its folder")
         name, _, below = rest.partition(b"/")
         if name and not below:
             outer[name] = item.kind

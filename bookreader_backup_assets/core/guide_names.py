@@ -21,7 +21,7 @@ SUMS = "sums"
 _STAMP = r"(?P<day>\d{4}-\d\d-\d\d)(?:_(?P<time>\d\d-\d\d-\d\d))?(?:_[a-z]+)?"
 _FORMS = {
     "postgresql/dump": r"[A-Za-z0-9][A-Za-z0-9_-]*_{stamp}\.dump",
-    "postgresql/sql": r"[A-Za-z0-9][A-Za-z0-9_-]*_{stamp}\.sql(?P<gz>\.gz)?",
+    "postgresql/sql": r"bookreader[A-Za-z0-9_-]*_{stamp}\.sql(?P<gz>\.gz)?",
     "redis/rdb": r"(?:redis_)?dump_{stamp}\.rdb(?P<gz>\.gz)?",
     "storage/archive": r"storage(?:_backup)?_{stamp}\.tar(?P<gz>\.gz)",
     "config/archive": r"config(?:_backup)?_{stamp}\.tar(?P<gz>\.gz)(?P<gpg>\.gpg)?",

@@ -22,13 +22,13 @@ from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.restore_source import choose
 from bookreader_backup_assets.actions.seal import fold_set
-from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.cli.adopt import command
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
 from bookreader_backup_assets.vaults.local import LocalVault
 from tests.fixtures.guide import HOST, Script
 from tests.fixtures.living import embedded, with_settings
+from tests.fixtures.missing import missing
 from tests.fixtures.trees import as_nobody, look
 
 LEFT = ("postgresql/dump", "postgresql/sql", "redis/rdb", "storage/archive", "config/archive")
@@ -280,7 +280,7 @@ def test_a_folder_of_storage_that_is_called_storage(there, left):
 def test_owners_that_the_script_lost(there, left, tmp_path):
     """`docker cp` makes everything root's: it becomes the live folder's owner's again, and that is said."""
     if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
+        missing("only root can give files away")
     only(left, "storage_*")
     live = Path(shutil.copytree(there.storage, tmp_path / "storage"))
     os.chown(live, 4711, 4712)
@@ -388,14 +388,17 @@ class NoPostgresql:
 
 
 def test_a_dump_that_cannot_be_proven_here(there, left):
-    """It is whole, so it is taken; it stands as inconclusive, and a later look with a server proves it."""
+    """It is whole, so it is taken; it stands as inconclusive, and adopting again with a server proves it."""
     only(left, "*.dump")
     bare = replace(there.installation, scratch=NoPostgresql(there.installation.scratch))
     (line,) = adopted(bare, left).values()
     assert (line.verdict, line.bad) == ("inconclusive", True)
     assert "there is no server here" in line.why
     (entry,) = entries(bare)
-    verify(there.installation, there.installation.component("postgresql/dump"), entry)
+    (line,) = adopted(there.installation, left, plan=True).values()
+    assert (line.verdict, line.why, line.bad) == ("already", "it is not proven yet", True)
+    (line,) = adopted(there.installation, left).values()
+    assert (line.verdict, line.bad) == ("already", False)
     assert Catalog(there.installation.vault).standing(entry).verdict is Verdict.PASSED
 
 
@@ -432,10 +435,49 @@ def test_a_vault_inside_of_the_folder(there, left):
     assert rdb.exists()
 
 
+def test_a_dump_of_another_database(there, left):
+    """It is not BookReader's, whatever its name: refused, with the way to say that it was."""
+    dump = only(left, "*.dump")
+    (line,) = adopted(
+        with_settings(there, postgresql_url=there.environ["BACKUP_POSTGRESQL_URL"] + "x").installation,
+        left,
+        plan=True,
+    ).values()
+    assert line.verdict == "refused"
+    assert f"BACKUP_POSTGRESQL_DATABASE={there.database}" in line.why
+    assert dump.exists()
+
+
+def test_a_file_that_is_older_than_its_name(there, left):
+    """It is adopted, and what does not fit is said and recorded: the name may be of another timezone."""
+    config = only(left, "config_*")
+    os.utime(config, (config.stat().st_mtime - 7200,) * 2)
+    (line,) = adopted(there.installation, left).values()
+    assert (line.verdict, "of another timezone" in line.why) == ("verified", True)
+    (entry,) = entries(there.installation)
+    assert any("another timezone" in problem.what for problem in entry.problems)
+
+
+def test_a_script_that_writes_meanwhile(there, left):
+    """A file that grows between its two readings is refused, and nothing of it is kept."""
+    rdb = only(left, "*.rdb.gz")
+    whole = rdb.read_bytes()
+
+    @contextmanager
+    def growing(doing, size):
+        if doing.startswith("adopting"):
+            rdb.write_bytes(whole + b"more")
+        yield lambda count: None
+
+    (line,) = adopted(replace(there.installation, watch=growing), left).values()
+    assert line.verdict in {"refused", "damaged"}
+    assert list(there.installation.vault.list("redis/")) == []
+
+
 def test_what_may_not_be_read(there, left):
     """A folder that may not be listed is an error; a file that may not be read is one line."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become nobody")
+        missing("only root can become nobody")
     rdb = only(left, "*.rdb.gz")
     with pytest.raises(RefusedError):
         list(adopt(there.installation, left / "nowhere"))

@@ -1,8 +1,13 @@
 """What a crash or a reboot left in Dagster: runs that nobody works on any more.
 
-Runs are processes of the code location. When that begins, none of the runs that it was given before can be
-under way; Dagster would show them as such for a day, and their set would wait to be sealed as long. Started
-by hand before the code location (`deploy/`): `python -m bookreader_backup_assets.defs.interrupted`.
+Runs are processes of the code location. Those that an earlier life of it was working on have ended with it;
+Dagster would show them as under way for a day, and their set would wait as long to be sealed. `deploy/` calls
+this some seconds after the code location has begun to serve:
+
+    python -m bookreader_backup_assets.defs.interrupted BEGAN
+
+BEGAN is when it was started, in seconds since the epoch. Not earlier: Dagster's daemon asks the code location
+for what it is to make once more, and asks once only.
 """
 
 from __future__ import annotations
@@ -21,8 +26,8 @@ _UNFINISHED = [
 ]
 
 
-def end_interrupted(instance: dg.DagsterInstance) -> list[str]:
-    """Report the runs of an earlier life of the code location as failed, and return their ids.
+def end_interrupted(instance: dg.DagsterInstance, began: float) -> list[str]:
+    """Report runs that were launched before `began` (seconds since the epoch) as failed; return their ids.
 
     Each is made once more by Dagster's daemon, unless its job says otherwise, as those that restore do.
     Those that were being cancelled have been. What the command line runs has a process of its own, and is
@@ -30,7 +35,8 @@ def end_interrupted(instance: dg.DagsterInstance) -> list[str]:
     """
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        if run.remote_job_origin is None:  # the command line's
+        launched = instance.get_run_stats(run.run_id).launch_time
+        if run.remote_job_origin is None or launched is None or launched >= began:
             continue
         said = "The process that worked on it has ended: a crash, or a restart of this host."
         if run.status == dg.DagsterRunStatus.CANCELING:
@@ -44,13 +50,13 @@ def end_interrupted(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def main() -> None:
+def main(began: str) -> None:
     """Do so in the instance of `DAGSTER_HOME`."""
     warnings.simplefilter("ignore")
     with dg.DagsterInstance.get() as instance:
-        for run in end_interrupted(instance):
+        for run in end_interrupted(instance, float(began)):
             sys.stderr.write(f"run {run} was interrupted\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bookreader_backup_assets import reach
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.hours import archived_until
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
@@ -97,10 +98,12 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
 
 
-def objectives(plan: Plan) -> dict[str, timedelta]:
-    """Return how old the newest of each planned asset may get, those of weeks and hours too."""
+def objectives(plan: Plan, catalog: Catalog) -> dict[str, timedelta]:
+    """Return how old the newest of each planned asset may get: of weeks and hours from the first one on."""
     ages = plan.objectives.items()
-    return {f"{component}/{one}": age for component, age in ages for one in ASSETS.get(component, ())}
+    every = {f"{component}/{one}": age for component, age in ages for one in ASSETS.get(component, ())}
+    daily = planned_assets(plan)
+    return {asset: age for asset, age in every.items() if asset in daily or catalog.newest(asset)}
 
 
 def drill_ground(

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bookreader_backup_assets.actions.capture import capture
+from bookreader_backup_assets.actions.hours import archive_hour
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.labels import open_set
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, ManifestComponent, seal
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.core.hour import is_hour
 from bookreader_backup_assets.core.set_id import label_of
 
 Complain = Callable[[BackupError], None]
 
 
 def back_up_today(installation: Installation, assets: Sequence[str], complain: Complain) -> bool:
-    """Capture `assets` into today's set, code into the week's, and say whether all was well.
+    """Capture `assets` into today's set, code into the week's, logs of the last hour; was all well?
 
     One that fails stops no other.
     """
@@ -40,7 +42,11 @@ def _back_up(
         component = installation.component(asset)
         try:
             into = set_id if manifest == LABELLED else installation.set_of(asset)
-            captured.append((component, capture(installation, component, into, label=label_of(into))[0]))
+            if is_hour(into):
+                entry, _ = archive_hour(installation, into)
+            else:
+                entry, _ = capture(installation, component, into, label=label_of(into))
+            captured.append((component, entry))
         except BackupError as error:
             complain(error)
             fine = False

@@ -26,6 +26,7 @@ from bookreader_backup_assets.components.base import Component, Scratch, Stored
 from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Proof, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.hour import HOUR, key_of
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.core.secret import Secret, key_id
 from bookreader_backup_assets.core.streams import Progress, quiet
@@ -125,10 +126,13 @@ class Installation:
         return next((day.isoformat() for day in week if self.due_on(component, day)), None)
 
     def set_of(self, asset: str) -> str:
-        """Return the id of the set that an asset is captured into now: the day's, or the week's for code.
+        """Return the id of the set that an asset is captured into now: the day's; the week's for code.
 
-        Raises `RefusedError` for code that the plan does not have.
+        Logs are those of the last hour that is over. Raises `RefusedError` for code that the plan does not
+        have.
         """
+        if asset.startswith("logs/"):
+            return key_of(self.now() - HOUR)
         if not asset.startswith("code/"):
             return self.today()
         if week := self.week_of("code"):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import Finding, examine
 from bookreader_backup_assets.actions.largest import Largest, largest
 from bookreader_backup_assets.actions.scratch_fit import scratch_findings
-from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.assembly import assemble, objectives
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.plan import load_plan
@@ -55,10 +55,7 @@ def command(as_json: bool) -> None:
 def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
     """Yield everything that is found, good or not."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    objectives = {
-        asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in installation.planned
-    }
-    yield from examine(installation, objectives)
+    yield from examine(installation, objectives(plan, Catalog(installation.vault)))
     yield from scratch_findings(installation)
     yield from stray_findings([settings.scratch, SHORT])
 

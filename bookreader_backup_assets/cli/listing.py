@@ -9,7 +9,9 @@ import click
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.assembly import local_vault
 from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.core.hour import is_hour
 from bookreader_backup_assets.settings import load_settings
 
 
@@ -38,6 +40,10 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
             there = f"there are: {', '.join(labels)}" if labels else "`backup --label` makes one"
             raise RefusedError(f"there is nothing with the label {label!r}", hint=there)
     rows = [(entry, str(catalog.standing(entry))) for entry in entries]
+    hours: list[tuple[Entry, str]] = []
+    if not (set_id or label or as_json):  # a month has 720 of them
+        hours = [row for row in rows if is_hour(row[0].set) and row[1] == "verified"]
+        rows = [row for row in rows if row not in hours]
     if as_json:
         output.say_json(
             [
@@ -55,7 +61,7 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
                 for entry, standing in rows
             ]
         )
-    elif not rows:
+    elif not rows and not hours:
         vault = settings.vault if settings.vault.exists() else f"{settings.vault}, which is not there,"
         output.say(f"the vault {vault} is empty: `bookreader-backup backup` makes the first backup")
     else:
@@ -74,6 +80,11 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
                 for e, standing in rows
             ],
             right=(3,),
+        )
+    if hours:
+        output.say(
+            f"\nand {len(hours)} verified hours of logs, from {hours[0][0].set} "
+            f"to {hours[-1][0].set} UTC: `bookreader-backup list {hours[-1][0].set}`"
         )
     for name in catalog.unreadable:
         click.echo(f"unreadable: {name}", err=True)

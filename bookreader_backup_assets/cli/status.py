@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import timedelta
 
 import click
 
@@ -13,7 +12,7 @@ from bookreader_backup_assets.actions.growth import LEAST, Growth, growth, histo
 from bookreader_backup_assets.actions.installation import utc_now
 from bookreader_backup_assets.actions.report import Age, ages
 from bookreader_backup_assets.actions.restore_source import passed_over
-from bookreader_backup_assets.assembly import local_vault, planned_assets
+from bookreader_backup_assets.assembly import local_vault, objectives
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.settings import load_settings
@@ -35,14 +34,12 @@ def command(with_history: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    objectives = {
-        asset: timedelta(hours=plan.rows[asset.split("/")[0]].rpo_hours) for asset in planned_assets(plan)
-    }
     catalog = Catalog(local_vault(settings))
+    counted = objectives(plan, catalog)
     now = utc_now()
-    report = ages(catalog, objectives, now)
-    fills = growth(catalog, tuple(objectives), now)
-    notes = {asset: said for asset in objectives if (said := passed_over(catalog, asset))}
+    report = ages(catalog, counted, now)
+    fills = growth(catalog, tuple(counted), now)
+    notes = {asset: said for asset in counted if (said := passed_over(catalog, asset))}
     days = history(catalog, HISTORY) if with_history else []
     problems = _problems(report, catalog, fills)
     if as_json:
@@ -72,7 +69,7 @@ def command(with_history: bool, as_json: bool) -> None:
             output.say(f"unreadable: {name}")
         _print_growth(fills)
         if with_history:
-            _print_history(days, list(dict.fromkeys(asset.split("/")[0] for asset in objectives)))
+            _print_history(days, list(dict.fromkeys(asset.split("/")[0] for asset in counted)))
     sys.exit(1 if problems else 0)
 
 

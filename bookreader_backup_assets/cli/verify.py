@@ -15,6 +15,7 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.core.hour import is_hour
 from bookreader_backup_assets.settings import load_settings
 
 
@@ -32,7 +33,7 @@ def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
     entries = catalog.entries(asset=asset or "")
     if not entries:
         raise RefusedError("there is nothing to verify", hint="`bookreader-backup list` shows what there is")
-    regular = [entry for entry in entries if entry.regular]
+    regular = [entry for entry in entries if entry.regular and (asset or not is_hour(entry.set))]
     chosen = set_id or (regular or entries)[-1].set
     manifests = "backup_set"
     held = [e for e in catalog.entries(asset=asset or "", set_id=chosen) if e.component != manifests or asset]

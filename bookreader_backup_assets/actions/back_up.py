@@ -18,9 +18,9 @@ Complain = Callable[[BackupError], None]
 
 
 def back_up_today(installation: Installation, assets: Sequence[str], complain: Complain) -> bool:
-    """Capture `assets` into today's set, code into the week's, logs of the last hour; was all well?
+    """Capture `assets` into today's set, and say whether all was well. One that fails stops no other.
 
-    One that fails stops no other.
+    Code goes into the week's set, and logs are those of the last hour that is over.
     """
     return _back_up(installation, installation.today(), assets, MANIFEST, complain)
 

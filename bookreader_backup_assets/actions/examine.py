@@ -27,6 +27,8 @@ class Finding:
 def examine(installation: Installation, objectives: dict[str, timedelta]) -> Iterator[Finding]:
     """Yield what a backup needs, one finding each: services, key, vault, room, and the newest artifacts."""
     for asset, component in installation.components.items():
+        if asset.startswith("code/") and installation.week_of("code") is None:
+            continue  # no plan, no repository
         try:
             versions = component.probe()
             yield Finding(

@@ -78,7 +78,7 @@ def _capture(*, as_json: bool) -> bool:
     from bookreader_backup_assets.cli.dagster_runs import with_dagster
 
     installation = replace(assemble(load_settings(env_file=Path(os.devnull))), watch=output.watch)
-    components = choose(installation, ())
+    components = (*choose(installation, ()), "code")
     fine = with_dagster(installation, components)
     assets = (asset for asset in installation.components if asset.split("/")[0] in components)
     good = print_set(installation, installation.today(), (*assets, MANIFEST), as_json=as_json)

@@ -1,4 +1,4 @@
-"""BookReader's configuration folder: compose file, `.env`, nginx and a real self-signed certificate."""
+"""BookReader's folder: compose file, `.env`, nginx, a real self-signed certificate, and the code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from dotenv import dotenv_values
 
 from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.demo.code import write_code
 
 PATHS = ("docker-compose.yml", ".env", "nginx")
 _HOST = "bookreader.example.org"
@@ -35,6 +36,7 @@ def write_configuration(folder: Path, *, now: datetime) -> dict[str, Secret]:
         key, certificate = _certificate(now)
         _write(made / "nginx/certs/bookreader.key", key, 0o600)
         _write(made / "nginx/certs/bookreader.crt", certificate, 0o644)
+        write_code(made)
         made.rename(folder)
     return {name: Secret(value or "") for name, value in dotenv_values(folder / ".env").items()}
 

@@ -83,7 +83,7 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
         )
     if hours:
         output.say(
-            f"\nand {len(hours)} verified hours of logs, from {hours[0][0].set} "
+            f"\nand hours of logs, verified: {len(hours)}, from {hours[0][0].set} "
             f"to {hours[-1][0].set} UTC: `bookreader-backup list {hours[-1][0].set}`"
         )
     for name in catalog.unreadable:

@@ -1,10 +1,12 @@
 """Logs of an installation without containers: this program's own, in hours and in labelled sets."""
 
 import gzip
+import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from bookreader_backup_assets.actions.back_up import back_up_labelled
 from bookreader_backup_assets.actions.capture import capture
@@ -14,6 +16,7 @@ from bookreader_backup_assets.actions.restore import plan, restore
 from bookreader_backup_assets.actions.seal import seal
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.assembly import assemble
+from bookreader_backup_assets.cli.main import group
 from bookreader_backup_assets.components.logs import LOGS
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import BackupError, RefusedError
@@ -157,3 +160,44 @@ def test_without_a_log_it_says_so(installation, clock):
     assert "BACKUP_LOG" in entry.problems[0].what
     assert verify(installation, installation.component(LOGS), entry).checks
     assert Catalog(installation.vault).standing(entry).verdict is Verdict.PASSED
+
+
+@pytest.fixture
+def cli(environ, own_log, tmp_path, monkeypatch):
+    """Run a command in this process, where the clock is real; return its status and what it printed."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        done = CliRunner().invoke(group, arguments)
+        if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout
+
+    return call
+
+
+def test_backup_logs_by_hand(cli, tmp_path, monkeypatch):
+    """`backup logs` archives the last hour that is over; `list` folds hours, `status` counts them."""
+    plan = tmp_path / "plan.toml"
+    plan.write_text('timezone = "UTC"\ndeadline = "05:00"\n[redis]\nat = "02:30"\n[logs]\nminute = 5\n')
+    monkeypatch.setenv("BACKUP_PLAN", str(plan))
+    before = key_of(datetime.now(UTC) - timedelta(hours=1))
+    status, said = cli("backup", "--without-dagster", "redis", "logs")
+    assert status == 0, said
+    after = key_of(datetime.now(UTC) - timedelta(hours=1))
+    status, said = cli("list")
+    assert status == 0
+    assert "and hours of logs, verified: 1," in said
+    assert "logs/logs_" not in said
+    hour = before if before in said else after
+    assert f"bookreader-backup list {hour}" in said
+    assert "logs/logs_" in cli("list", hour)[1]
+    assert [one["set"] for one in json.loads(cli("list", "--json")[1]) if one["asset"] == LOGS] == [hour]
+    counted = {one["asset"]: one for one in json.loads(cli("status", "--json")[1])["assets"]}
+    assert counted[LOGS]["ok"]
+    assert counted[LOGS]["objective_seconds"] == 3 * 3600
+    verified = json.loads(cli("verify", "--json")[1])
+    assert not verified["set"].endswith(":00"), "the newest set is the day's"
+    assert json.loads(cli("verify", "--json", "--asset", LOGS)[1])["set"] == hour

@@ -1,13 +1,18 @@
-"""All there is are backups of the guide's script: adopted, they bring BookReader back."""
+"""All there is are backups of the guide's script: adopted as the page says, they bring BookReader back."""
 
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 
-from bookreader_backup_assets.actions.adopt import adopt
 from bookreader_backup_assets.actions.adopt_found import ADOPTED
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.restore import plan, restore
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.restore_plan import Options
+from tests.fixtures.pages import RUNBOOKS, blocks
 from tests.fixtures.trees import look
 
 
@@ -38,18 +43,42 @@ def lose_everything(there):
     (there.config / "nginx" / "nginx.conf").write_text("broken", encoding="utf-8")
 
 
-def test_everything_comes_back_from_what_the_script_left(script):
+def type_the_page(script, day, home):
+    """Type the commands of the runbook, and return what they print."""
+    values = {"/var/backups/bookreader": str(script.folder), "2025-10-24": day}
+    said = []
+    for text in (text for mark, text in blocks(RUNBOOKS / "adopt.md") if mark == "run"):
+        for line in re.findall(r"^ *bookreader-backup (.*)$", text, re.MULTILINE):
+            done = subprocess.run(
+                [sys.executable, "-m", "bookreader_backup_assets"]
+                + [values.get(word, word) for word in shlex.split(line)],
+                cwd=home,
+                env={"PATH": os.environ["PATH"], "HOME": str(home), **script.there.environ},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            said.append(done.stdout)
+    return said
+
+
+def test_everything_comes_back_from_what_the_script_left(script, tmp_path):
     """A vault with nothing but adopted artifacts: one file, and each part, is planned and restored, and
     equals what was backed up; without a day being named, they are the newest there is.
     """
     there = script.there
     good = state(there)
-    script.run()
-    lines = list(adopt(there.installation, script.folder))
-    assert {line.verdict for line in lines} == {"verified", "read"}
-    (day,) = {line.set for line in lines if line.set}
-    entries = Catalog(there.installation.vault).entries()
-    assert {entry.label for entry in entries} == {ADOPTED}
+    day = script.run()[:10]
+    planned, adopted, listed, restorable = type_the_page(script, day, tmp_path)
+    assert "5 ready" in planned
+    assert "5 verified" in adopted
+    assert listed.count(f"_{ADOPTED}.") == 5
+    assert "verified" in restorable
+    catalog = Catalog(there.installation.vault)
+    assert {entry.label for entry in catalog.entries()} == {ADOPTED}
+    assert {catalog.standing(entry).verdict for entry in catalog.entries()} == {Verdict.PASSED}
     lose_everything(there)
     assert all(state(there)[part] != good[part] for part in good)
     options = Options(paths=("books/12.bin",))
@@ -57,8 +86,8 @@ def test_everything_comes_back_from_what_the_script_left(script):
     assert restore(there.installation, "file", day, confirm=str(there.storage), options=options).good
     assert files(there)[b"books/12.bin"] == good["files"][b"books/12.bin"]
     for scenario in ("postgresql", "redis", "storage", "config"):
-        planned = plan(there.installation, scenario, day)
-        assert planned.standing == "verified"
-        report = restore(there.installation, scenario, day, confirm=planned.target)
+        wanted = plan(there.installation, scenario, day)
+        assert wanted.standing == "verified"
+        report = restore(there.installation, scenario, day, confirm=wanted.target)
         assert report.good, (scenario, report)
     assert state(there) == good

@@ -97,6 +97,7 @@ def _run(folder: Path, only: Only | None, scale: float) -> Iterator[BookReader]:
             **dict.fromkeys(variables(), ""),  # whatever the operator has set is about another BookReader
             "BACKUP_RUNNER": "local",
             "BACKUP_VAULT": str(folder / "vault"),
+            "BACKUP_LOG": str(folder / "bookreader-backup.log"),
             "BACKUP_KEY_FILE": _secret(folder, "key", None),
             "BACKUP_POSTGRESQL_URL_FILE": _secret(folder, "postgresql_url", f"{address}/{NAME}"),
             "BACKUP_POSTGRESQL_PROGRAMS": str(database_programs),

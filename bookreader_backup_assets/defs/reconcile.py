@@ -18,7 +18,7 @@ from bookreader_backup_assets.defs.sensors import under_way
 from bookreader_backup_assets.defs.steps import check_metadata, entry_metadata, severity
 
 WINDOW = 14
-"""How many of the newest partitions are compared artifact by artifact; of older ones, whether there is any."""
+"""How many of the newest partitions are compared by artifact; of older ones, whether there is any."""
 SETTLED = timedelta(hours=1)
 """How old an artifact is at which nobody is working on it any more, whatever it looks like."""
 

@@ -191,7 +191,7 @@ class TestWithoutAKey:
         assert "BACKUP_KEY" in complete.description
         assert "restorable never made" in complete.description
         missing = {one["asset"] for one in manifest(installation, installation.today())["missing"]}
-        assert missing == {"postgresql/dump", "postgresql/globals", "config/archive"}
+        assert missing == {"postgresql/dump", "postgresql/globals", "postgresql/sql", "config/archive"}
 
 
 class TestDeadRedis:

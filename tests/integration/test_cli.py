@@ -12,7 +12,14 @@ import time
 import pytest
 
 PROGRAM = [sys.executable, "-m", "bookreader_backup_assets"]
-ASSETS = ["postgresql/globals", "postgresql/dump", "redis/rdb", "storage/archive", "config/archive"]
+ASSETS = [
+    "postgresql/globals",
+    "postgresql/dump",
+    "postgresql/sql",
+    "redis/rdb",
+    "storage/archive",
+    "config/archive",
+]
 HEAVY = ("dagster", "docker", "boto3")
 
 

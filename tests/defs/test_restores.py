@@ -58,6 +58,7 @@ def test_a_job_shows_its_plan_and_touches_nothing(launch, embedded_bookreader):
         ("storage", {}),
         ("file", {"paths": ["covers/*"]}),
         ("config", {}),
+        ("code", {}),
         ("system", {}),
     ],
 )
@@ -71,6 +72,7 @@ def test_every_scenario_is_a_job(launch, embedded_bookreader, scenario, config):
     there.cache("FLUSHDB", database=1)
     (there.storage / "covers/2.bin").write_bytes(b"junk")
     (there.config / ".env").write_text("junk")
+    (there.code / "README.md").unlink()
     damaged = there.everything()
     planned = launch(f"restore_{scenario}", **config)
     assert planned.success
@@ -84,6 +86,7 @@ def test_every_scenario_is_a_job(launch, embedded_bookreader, scenario, config):
     assert (there.keys() == good[1]) == (whole or scenario == "redis")
     assert (there.files()[b"covers/2.bin"] == covers) == (whole or scenario in {"storage", "file"})
     assert (there.config.joinpath(".env").read_text() == good[2]) == (whole or scenario == "config")
+    assert (there.code / "README.md").exists() == (scenario == "code")
 
 
 def test_a_confirmed_job_restores_and_another_undoes_it(launch, embedded_bookreader):

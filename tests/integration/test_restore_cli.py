@@ -134,4 +134,6 @@ def test_help_teaches():
         shown = CliRunner().invoke(command, [name, "--help"])
         assert shown.exit_code == 0
         assert "--vault" in shown.output
-    assert {"postgresql", "table", "redis", "storage", "file", "config", "system"} <= set(command.commands)
+    assert {"postgresql", "table", "redis", "storage", "file", "config", "code", "system"} <= set(
+        command.commands
+    )

@@ -82,8 +82,9 @@ def restore_system(
                     f"{room.where} has {room.free} bytes free, and the restore wants {room.needed}",
                     hint="free space there; nothing was touched",
                 )
-        goes_on = {"goes_on": before.id} if before else {}
-        journal = mine or Journal.begin(installation, SYSTEM, {**header, **goes_on})
+        more: dict[str, Any] = {"goes_on": before.id} if before else {}
+        more |= {"notes": [choice.passed_over]} if choice.passed_over else {}
+        journal = mine or Journal.begin(installation, SYSTEM, {**header, **more})
         return _Work(installation, system, journal, choice, no_safety).carry_out()
 
 

@@ -83,7 +83,7 @@ def report_of(
         error=said,
         hint=hint,
         undo=undo,
-        notes=tuple(journal.last("notes", ())),
+        notes=(*journal.header.get("notes", ()), *journal.last("notes", ())),
         state={"parts": [part.id for part in reversed(parts_of(installation, journal))]},
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.restore import plan, restore
 from bookreader_backup_assets.actions.scratch_fit import scratch_findings
-from bookreader_backup_assets.actions.system_plan import choose_parts
+from bookreader_backup_assets.actions.system import restore_system
+from bookreader_backup_assets.actions.system_plan import plan_system
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.cli.main import group
 from bookreader_backup_assets.core.restore_plan import Options
@@ -25,12 +27,15 @@ ASSET = "storage/archive"
 
 
 @pytest.fixture
-def environ(environ, tmp_path):
-    """An installation that captures storage only, quick to do."""
+def environ(environ, system, tmp_path):
+    """An installation that captures storage only, a copy of its own: quick to do."""
+    storage = shutil.copytree(system.storage, tmp_path / "storage")
     (tmp_path / "plan.toml").write_text(
         'timezone = "UTC"\ndeadline = "05:00"\n[storage]\nat = "03:00"\n', encoding="utf-8"
     )
-    return {**environ, "BACKUP_PLAN": str(tmp_path / "plan.toml")}
+    none = {"BACKUP_HEALTH_URLS": ",", "BACKUP_FILE_COLUMNS": ","}
+    own = {"BACKUP_PLAN": str(tmp_path / "plan.toml"), "BACKUP_STORAGE_PATH": str(storage)}
+    return {**environ, **none, **own}
 
 
 @pytest.fixture
@@ -165,13 +170,15 @@ def test_latest_that_is_not_the_newest_is_said(run, nights, installation, tmp_pa
 
 
 def test_a_system_from_an_older_set_is_said(nights, installation):
-    """The newest whole set is taken, and the plan says which newer one is not whole, and why."""
+    """The newest whole set is taken; plan and report say which newer one is not whole, and why."""
     older, newer = nights(1.2, 0.2)
     installation.vault.delete(newer.name)
-    choice = choose_parts(installation, "latest", ())
-    assert choice.set == older.set
-    assert choice.passed_over.startswith(f"the newest set, {newer.set}, is not proven whole ({ASSET})")
-    assert choose_parts(installation, older.set, ()).passed_over == ""
+    said = f"the newest set, {newer.set}, is not proven whole ({ASSET}): `latest` is {older.set}"
+    planned = plan_system(installation)
+    assert (planned.set, planned.notes[0]) == (older.set, said)
+    assert said not in plan_system(installation, older.set).notes
+    report = restore_system(installation, confirm=installation.host)
+    assert (report.set, report.result, report.notes) == (older.set, "restored", (said,))
 
 
 def test_a_redis_older_than_the_server_is_found(run, installation, system, monkeypatch, tmp_path):

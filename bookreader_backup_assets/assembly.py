@@ -23,6 +23,8 @@ from bookreader_backup_assets.codecs import gpg, gzip
 from bookreader_backup_assets.codecs.chain import Codec, Codecs
 from bookreader_backup_assets.codecs.gpg import Gpg
 from bookreader_backup_assets.components.base import Component, Stored
+from bookreader_backup_assets.components.code import CodeBundle
+from bookreader_backup_assets.components.code_restore import CodeRestoration
 from bookreader_backup_assets.components.config import ConfigArchive
 from bookreader_backup_assets.components.config_restore import ConfigRestoration
 from bookreader_backup_assets.components.database_restore import DatabaseRestoration
@@ -51,6 +53,7 @@ ASSETS = {
     "redis": ("rdb",),
     "storage": ("archive",),
     "config": ("archive",),
+    "code": ("bundle",),
     "logs": ("archive",),
 }
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
@@ -143,6 +146,7 @@ def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -
         RedisRdb(reach.redis, reach.redis_cli, reach.redis_password),
         StorageArchive(reach.storage, settings.storage_path),
         ConfigArchive(settings.config_root, settings.config_paths, encryption),
+        CodeBundle(settings.code_path or settings.config_root, settings.scratch),
     ]
     return {f"{component.component}/{component.artifact}": component for component in made}
 
@@ -184,6 +188,9 @@ def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorat
     def config(stored: Stored, options: Options) -> Restoration:
         return ConfigRestoration(settings.config_root, settings.config_paths, encryption, stored, options)
 
+    def code(stored: Stored, options: Options) -> Restoration:
+        return CodeRestoration(settings.code_path or settings.config_root, stored, options)
+
     def redis(stored: Stored, options: Options) -> Restoration:
         return RedisRestoration(reach.redis_way, reach.scratch, stored, options)
 
@@ -197,4 +204,5 @@ def _restorations(settings: Settings, reach: Reach, encryption: Gpg) -> Restorat
         "storage": storage,
         "file": file,
         "config": config,
+        "code": code,
     }

@@ -69,13 +69,15 @@ In the vault, of each day:
   redis/*.rdb.gz                    all keys, as Redis loads them
   storage/*.tar.gz                  the files
   config/*.tar.gz.gpg               compose file, .env and what else is configured, encrypted
+  code/*.bundle                     BookReader's repository, for git clone; once a week
 A file without an .entry.json beside it is not whole. Suffixes are undone from the end.
 
 WITHOUT THIS PROGRAM: type this in an empty folder. It brings the newest whole set into ./restored,
 and replaces nothing. Put the files in their place and start the servers before the last step.
     cd -P . && TO=$PWD/restored && umask 077 && mkdir -p "$TO/config" "$TO/storage"
     KEY={shlex.quote(kit.key_file)} && cd {shlex.quote(str(kit.vault))}
-    SET=$(grep -L ': MISSING: ' backup_set/backup_manifest_*.txt | grep -E '_[0-9-]+\\.txt$' | tail -n 1)
+    SET=$(grep -LE '^(postgresql/(dump|globals)|redis/rdb|(storage|config)/archive): MISSING' \\
+      backup_set/backup_manifest_*.txt | grep -E '_[0-9-]+\\.json\\.txt$' | tail -n 1) && echo "$SET"
     of() {{ grep -oE "$1\\$" "$SET"; }}
 1. Is every file as it was captured?
     grep -E '^[0-9a-f]{{64}}  ' "$SET" | sha256sum -c

@@ -26,7 +26,7 @@ from bookreader_backup_assets.cli.adopt import command
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
 from bookreader_backup_assets.vaults.local import LocalVault
-from tests.fixtures.guide import HOST, Script
+from tests.fixtures.guide import HOST, Script, installed
 from tests.fixtures.living import embedded, with_settings
 from tests.fixtures.missing import missing
 from tests.fixtures.trees import as_nobody, look
@@ -47,8 +47,7 @@ def night(system, redis_folder, tmp_path_factory):
     """The script was run once on a BookReader, and found no gpg. Copy what it left; change nothing of it."""
     folder = tmp_path_factory.mktemp("night")
     with embedded(system, redis_folder, folder) as there:
-        script = Script(there, folder / "backups", folder / "tmp")
-        script.temporary.mkdir()
+        script = installed(there, folder)
         yield Night(script, script.run())
 
 
@@ -121,6 +120,28 @@ def test_a_night_of_the_script(there, left, night):
     again = by_kind(adopted(there.installation, left))
     assert {asset: line.verdict for asset, line in again.items()} == dict.fromkeys(LEFT, "already")
     assert entries(there.installation) == sorted(held.values(), key=lambda e: (e.captured_at, e.name))
+
+
+@pytest.mark.docker
+@pytest.mark.xdist_group("docker")
+def test_the_script_as_it_runs_in_production(docker_bookreader, tmp_path):
+    """`docker exec` and `docker cp`: proven in scratch containers; the owners that are lost come back."""
+    there = docker_bookreader
+    if shutil.which("docker") is None:
+        missing("no docker command, which the script is made of")
+    for path in (there.storage, *there.storage.rglob("*")):
+        os.chown(path, 4711, 4712)
+    good = look(os.fsencode(there.storage), seconds=True)
+    script = installed(there, tmp_path)
+    script.run()
+    lines = by_kind(adopted(there.installation, script.folder))
+    assert {asset: line.verdict for asset, line in lines.items()} == dict.fromkeys(LEFT, "verified")
+    assert "4711:4712" in lines["storage/archive"].why
+    held = {entry.asset: entry for entry in entries(there.installation)}
+    (tmp_path / "unpacked").mkdir()
+    with tarfile.open(there.installation.vault.root / held["storage/archive"].name) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="fully_trusted")
+    assert look(os.fsencode(tmp_path / "unpacked"), seconds=True) == good
 
 
 def cut(path, part=2):

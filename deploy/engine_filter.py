@@ -175,6 +175,8 @@ class Connection(socketserver.BaseRequestHandler):
         said = "?"
         try:
             head, rest = _head(client)
+            if not head:
+                return  # it only wanted to know whether somebody listens
             first, *lines = _lines(head)
             method, target, _version = first.split(" ")
             said = f"{method} {target.partition('?')[0]}"
@@ -226,10 +228,12 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 def _head(client: socket.socket) -> tuple[bytes, bytes]:
-    """Return a request's head, and what came behind it."""
+    """Return a request's head, and what came behind it; nothing if nothing came."""
     received = b""
     while b"\r\n\r\n" not in received:
         more = client.recv(_CHUNK)
+        if not more and not received:
+            return b"", b""
         if not more or len(received) > _HEAD:
             raise ValueError("a request that ends in its head, or has a very long one")
         received += more

@@ -14,6 +14,7 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome
+from bookreader_backup_assets.core.hour import is_hour
 from bookreader_backup_assets.defs.sensors import under_way
 from bookreader_backup_assets.defs.steps import check_metadata, entry_metadata, severity
 
@@ -87,8 +88,10 @@ def unknown(
         entry = catalog.of_day(asset, key)
         if entry is None or (number >= WINDOW and key in materialized):
             continue
-        settled = installation.now() - entry.captured_at > SETTLED
-        unfinished = catalog.standing(entry).verdict is None or under_way(instance, key)
+        busy = under_way(instance, key)
+        backfilled = busy and is_hour(key)  # its instant is old, and its run is at work
+        settled = installation.now() - entry.captured_at > SETTLED and not backfilled
+        unfinished = catalog.standing(entry).verdict is None or busy
         if (settled or not unfinished) and not (key in materialized and known(instance, key, entry)):
             yield key, entry
 

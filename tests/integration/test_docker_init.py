@@ -205,6 +205,7 @@ def test_the_readmes_first_day(foreign, operator, tmp_path):
     for path in (settings, *(tmp_path / "etc").rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
+    by_the_kit(foreign, said["key"], tmp_path / "work")
     assert git_status(foreign) == ["?? .env", "?? backend/", "?? certificates/", "?? nginx/", "?? secrets/"]
 
 
@@ -317,6 +318,36 @@ def test_where_nothing_runs(tmp_path):
     assert "no BookReader runs here" in done.stderr
     assert "docker compose up -d" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def by_the_kit(there, page, folder):
+    """Lose the database, and type what the kit says: it is there again, and the files lie beside."""
+    env = {"PGHOST": "127.0.0.1", "PGUSER": "reader", "PGPASSWORD": LONG, "PGDATABASE": "postgres"}
+
+    def sql(text, database):
+        words = ["psql", "-XqAtc", text]
+        said = there.postgresql.run(words, env={**env, "PGDATABASE": database}).stdout
+        return said.decode().strip()
+
+    sql("DROP DATABASE bookreader_prod", "postgres")
+    script = "\n".join(line[4:] for line in page.splitlines() if line.startswith("    "))
+    folder.mkdir()
+    home = Path(f"/tmp/bb-first-{os.getpid()}")
+    home.mkdir(mode=0o700)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{script}\ngpgconf --kill all; rm -r $GNUPGHOME"],
+        cwd=folder,
+        env={**os.environ, "PGPASSWORD": LONG, "GNUPGHOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sql("SELECT title FROM books", "bookreader_prod") == "x"
+    assert (folder / "restored" / "storage" / "books" / "1.epub").read_bytes() == b"a book"
+    assert (folder / "restored" / "config" / "nginx" / "nginx.conf").is_file()
 
 
 def snapshot(folder):

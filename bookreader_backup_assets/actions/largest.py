@@ -14,7 +14,6 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.codecs import index
-from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.components.storage import INDEX
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.runners.tree import as_text
@@ -48,27 +47,25 @@ def largest(installation: Installation) -> Largest | None:
     newest = catalog.newest(ASSET, verified=True) or catalog.newest(ASSET)
     if newest is None:
         return None
-    return totalled(newest, index.read(StoredArtifact(installation, newest).companion(INDEX)))
+    return totalled(newest, index.sizes(StoredArtifact(installation, newest).companion(INDEX)))
 
 
-def totalled(archive: Entry, rows: Iterable[Row]) -> Largest:
-    """Return the same of the rows of an index."""
+def totalled(archive: Entry, sizes: Iterable[tuple[bytes, int]]) -> Largest:
+    """Return the same of the path and bytes of each file, in the order of an index."""
     total = count = 0
     files = _Top(FILES)
     folders = _Top(FOLDERS)
     inside: list[tuple[bytes, int]] = []  # the folders that the last path lies in, and their bytes so far
 
-    for row in rows:
-        if row.kind != "file":
-            continue
-        above = row.path.split(b"/")[:-1][:_DEPTH]
+    for path, size in sizes:
+        above = path.split(b"/", _DEPTH)[:-1]
         while inside and (len(inside) > len(above) or inside[-1][0] != b"/".join(above[: len(inside)])):
             folders.add(*inside.pop())
         while len(inside) < len(above):
             inside.append((b"/".join(above[: len(inside) + 1]), 0))
-        inside = [(path, held + row.size) for path, held in inside]
-        files.add(row.path, row.size)
-        total, count = total + row.size, count + 1
+        inside = [(folder, held + size) for folder, held in inside]
+        files.add(path, size)
+        total, count = total + size, count + 1
     for folder in inside:
         folders.add(*folder)
     return Largest(archive, total, count, folders.sorted(), files.sorted())

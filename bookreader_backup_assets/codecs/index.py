@@ -21,6 +21,7 @@ target    only for links: what a symlink says, or the earlier path that a hardli
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ SUFFIX = ".index.gz"
 _HEADER = b'{"format_version":1,"kind":"index"}\n'
 _IN_MEMORY = 16 << 20  # a quarter of a million paths, compressed
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_SIZE = re.compile(rb'","kind":"file",.*?,"size":(\d+)[,}]')
 _KINDS = ("file", "folder", "symlink", "hardlink")
 
 
@@ -152,6 +154,15 @@ def find(chunks: Iterable[bytes], path: bytes) -> Row | None:
     start = b'{"path":' + json.dumps(as_text(path)).encode("ascii") + b","
     found = next((line for line in _lines(chunks) if line.startswith(start)), None)
     return None if found is None else Row.from_json(found)
+
+
+def sizes(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield path and bytes of every file, several times as fast as the rows. Raises `DamagedError`."""
+    for line in _lines(chunks):
+        if (found := _SIZE.search(line)) is not None:  # quotes within a path are escaped
+            yield _path(line), int(found[1])
+        elif (row := Row.from_json(line)).kind == "file":
+            yield row.path, row.size
 
 
 def _path(line: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The index of an archive."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,30 @@ def test_one_path_is_found(rows, data):
     stored = written(rows)
     assert index.find([stored], row.path) == row
     assert index.find([stored], row.path + b"\xff\xff") is None
+
+
+KINDS = st.sampled_from(["file", "folder", "symlink", "hardlink"])
+TRICKY = st.sampled_from([b'","kind":"file",', b',"size":7,', b'"', b"\\", b"\xff", b"a"])
+
+
+@given(st.lists(st.tuples(ROWS, KINDS, st.lists(TRICKY, min_size=1, max_size=4)), max_size=20))
+@settings(deadline=None)
+def test_sizes_are_those_of_the_rows(made):
+    """Files alone, in order, with the bytes that their rows have, whatever a path or a target looks like."""
+    rows = [
+        replace(row, kind=kind, path=b"".join(path), target=b"" if kind in {"file", "folder"} else path[0])
+        for row, kind, path in made
+    ]
+    expected = [(row.path, row.size) for row in rows if row.kind == "file"]
+    assert list(index.sizes([written(rows)])) == expected
+
+
+def test_sizes_of_what_is_no_index_are_damage():
+    """A line that is no row is refused there, too."""
+    for line in (b'{"path":1}', b"[]", b'{"path":"a","kind":"file"}'):
+        stored = gzip.member(b'{"format_version":1,"kind":"index"}\n' + line + b"\n")
+        with pytest.raises(DamagedError):
+            list(index.sizes([stored]))
 
 
 def test_links_keep_their_target_and_folders_have_none():

@@ -6,6 +6,7 @@ shallow repository is refused, since nothing can be cloned from its bundle, thou
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,8 +92,7 @@ class CodeBundle:
 
     def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
         """See `Component.verify`."""
-        with tempfile.TemporaryDirectory(prefix="bookreader-code-", dir=self.scratch) as made:
-            folder = Path(made)
+        with _scratch_folder(self.scratch) as folder:
             written(stored, folder / "code.bundle")
             for name, check in (("complete", _complete), ("restorable", _restorable)):
                 if name not in names:
@@ -107,10 +107,10 @@ class CodeBundle:
     def _opened(self) -> Git:
         """Return the repository. Raises `SourceError` for one of which no whole bundle can be made."""
         place, git = self.path.absolute(), Git(self.path.absolute() / ".git")
-        if not git.folder.exists():
-            above = next((one for one in place.parents if (one / ".git").exists()), None)
+        if not os.path.exists(git.folder):
+            above = next((one for one in place.parents if os.path.exists(one / ".git")), None)
             raise SourceAbsentError(
-                f"{place} is no git repository",
+                f"{place} is no git repository, or not for this user",
                 hint=f"set BACKUP_CODE_PATH to {above or 'the folder that has .git in it'}, {_PLAN}",
             )
         try:
@@ -165,6 +165,18 @@ class CodeBundle:
         }
         submodules = (Problem("a submodule: a repository of its own", path) for path in tree.submodules)
         return about, (*named, *submodules)
+
+
+@contextmanager
+def _scratch_folder(scratch: Path) -> Iterator[Path]:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="bookreader-code-", dir=scratch)
+    except OSError as error:
+        raise SpaceError(
+            f"{scratch} takes no folder: {error.strerror}", hint="set BACKUP_SCRATCH to one with room"
+        ) from None
+    with made as folder:
+        yield Path(folder)
 
 
 def written(stored: Stored, path: Path) -> None:

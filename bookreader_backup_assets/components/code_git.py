@@ -8,13 +8,12 @@ is overridden, no command here reads a work tree's files through filters, and `-
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bookreader_backup_assets.core.errors import CommandError, SourceAbsentError
+from bookreader_backup_assets.core.errors import CommandError
 from bookreader_backup_assets.runners.base import Runner
 from bookreader_backup_assets.runners.local import LocalRunner
 from bookreader_backup_assets.runners.tree import as_path, as_text
@@ -22,10 +21,12 @@ from bookreader_backup_assets.runners.tree import as_path, as_text
 HEAD = "HEAD"
 BRANCH = "refs/heads/"
 # what `git rev-parse --local-env-vars` lists: a hook that runs a backup hands them down
-_FORGOTTEN = (
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT"),
-    *("GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+_FORGOTTEN = frozenset(
+    (
+        *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT"),
+        *("GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"),
+        *("GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+    )
 )
 _ENV = {
     "GIT_ALLOW_PROTOCOL": "none",  # of no transport: an absent object is an error, and fetches nothing
@@ -42,6 +43,7 @@ _ENV = {
     "LC_ALL": "C",
 }
 _SETTINGS = {
+    "advice.graftFileDeprecated": "false",
     "core.alternateRefsCommand": "true",
     "core.fsmonitor": "false",
     "core.fsync": "all",
@@ -68,11 +70,11 @@ class Git:
 
     folder: Path
     work_tree: Path | None = None
-    runner: Runner = field(default_factory=LocalRunner, repr=False)
+    runner: Runner = field(default=LocalRunner(_ENV, without=_FORGOTTEN), repr=False)
 
     def run(self, *words: str, stdin: Iterable[bytes] | None = None) -> bytes:
         """Return what a command prints."""
-        return self.runner.run(self._argv(words), env=_ENV, stdin=stdin).stdout
+        return self.runner.run(self._argv(words), stdin=stdin).stdout
 
     def ask(self, *words: str) -> str:
         """Return what a command prints, as text without its last line's end."""
@@ -80,7 +82,7 @@ class Git:
 
     def stream(self, *words: str, stdin: Iterable[bytes]) -> Iterator[bytes]:
         """Yield what a command prints that is fed; see `Runner.stream`."""
-        return self.runner.stream(self._argv(words), env=_ENV, stdin=stdin)
+        return self.runner.stream(self._argv(words), stdin=stdin)
 
     def version(self) -> str:
         """Return git's own version."""
@@ -106,17 +108,9 @@ class Git:
             return ""
 
     def _argv(self, words: Iterable[str]) -> list[str]:
-        require_git()
-        forgotten = (word for name in _FORGOTTEN for word in ("-u", name))
         settings = (word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))
         work_tree = (f"--work-tree={self.work_tree}",) if self.work_tree else ()
-        return ["env", *forgotten, "git", f"--git-dir={self.folder}", *work_tree, *settings, *words]
-
-
-def require_git() -> None:
-    """Raise `SourceAbsentError` unless this machine has git."""
-    if shutil.which("git") is None:
-        raise SourceAbsentError("git is not on this machine", hint="install it: apt install git")
+        return ["git", f"--git-dir={self.folder}", *work_tree, *settings, *words]
 
 
 def bundle(git: Git, refs: Mapping[str, str]) -> Iterator[bytes]:

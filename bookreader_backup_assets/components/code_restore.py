@@ -17,7 +17,7 @@ from bookreader_backup_assets.components import config_swap, staging
 from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.code import same_refs, written
 from bookreader_backup_assets.components.code_beside import GIT, belong, check_out, settle, steps
-from bookreader_backup_assets.components.code_git import Git, intact, require_git, unbundled
+from bookreader_backup_assets.components.code_git import Git, intact, unbundled
 from bookreader_backup_assets.components.code_tree import (
     MISSING,
     differences,
@@ -63,7 +63,7 @@ class CodeRestoration:
         """See `Restoration.preview`. Raises `RefusedError` where the new folder is not empty, or `.git` is
         a mount point.
         """
-        require_git()
+        Git(self._place).version()  # or this machine has no git
         place, said = self._place, self.stored.entry.fingerprint
         self._require_place()
         commit = f"{said['commit'][:12]} ({said['subject']})"

@@ -1,7 +1,7 @@
 """Fingerprints compared: what the source held at capture against what came back.
 
 A fingerprint is a JSON dictionary whose `kind` says how to read it:
-`tables` (PostgreSQL), `keys` (Redis), `files` (storage), `paths` (config).
+`tables` (PostgreSQL), `keys` (Redis), `files` (storage), `paths` (config), `refs` (code).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from bookreader_backup_assets.actions.seal import seal
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.components.code_git import Git
 from bookreader_backup_assets.core.check import Verdict
-from bookreader_backup_assets.core.errors import BackupError, SourceAbsentError, SourceError
+from bookreader_backup_assets.core.errors import BackupError, SourceAbsentError, SourceError, SpaceError
 from tests.fixtures.code import commit, git, installed, repository
 
 DAY = "2025-10-24"
@@ -220,7 +220,7 @@ def test_without_git(there, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceAbsentError) as absent:
         captured(there)
-    assert "apt install git" in absent.value.hint
+    assert "git is not on this machine" in absent.value.message
     outcomes = {o.check: o.verdict for o in verify(there, there.component("code/bundle"), entry).checks}
     assert outcomes["complete"] == outcomes["restorable"] == Verdict.INCONCLUSIVE
 
@@ -457,6 +457,15 @@ def test_a_vault_that_lost_it(there):
     entry = captured(there)
     there.vault.local_path(entry.name).unlink()
     assert set(checked(there, entry).values()) == {False}
+
+
+def test_a_scratch_folder_that_is_not_there(there, root, tmp_path):
+    """What is wrong with this machine is no verdict on the artifact: it is an error, with the setting."""
+    entry = captured(there)
+    there = installed(root, tmp_path / "vault", tmp_path / "nowhere")
+    with pytest.raises(SpaceError) as refused:
+        checked(there, entry)
+    assert "BACKUP_SCRATCH" in refused.value.hint
 
 
 def test_probing_says_which_git(there, root):

@@ -136,7 +136,7 @@ def test_clock_and_sensors_run_unasked(live):
     )["repositoriesOrError"]["nodes"][0]
     schedules = {one["name"]: one["scheduleState"]["status"] for one in repository["schedules"]}
     sensors = {one["name"]: one["sensorState"]["status"] for one in repository["sensors"]}
-    ours = {"missed_captures", "seal_after", "reconcile", "report_drills"}
+    ours = {"missed_captures", "seal_after", "reconcile", "report_drills", "config_changed"}
     assert schedules.keys() >= {
         "capture_postgresql_daily",
         "capture_full_weekly",

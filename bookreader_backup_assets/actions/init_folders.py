@@ -70,8 +70,9 @@ def storage(there: BookReader) -> Storage | None:
 
 def _likeness(place: tuple[str, str], found: Sequence[tuple[Container, Mount]]) -> tuple[int, int]:
     """How much a mount is like the storage folder, least first: named so, and written by several."""
-    named = any(_STORAGE.search(mount.target.rpartition("/")[2]) for _, mount in found)
-    named = named or _STORAGE.search(place[0].rpartition("/")[2]) is not None
+    names = {place[0].rpartition("/")[2], *(mount.target.rpartition("/")[2] for _, mount in found)}
+    names |= set(re.split(r"[-_]", place[0])) if "/" not in place[0] else set()  # a volume: app_storage_data
+    named = any(_STORAGE.fullmatch(name) for name in names)
     return (not named, -sum(mount.writable for _, mount in found))
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import dagster as dg
 
+from bookreader_backup_assets.actions.days import first_day
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.core.errors import BackupError, SettingsError
@@ -54,16 +55,16 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
     """Return the definitions over an installation that is assembled already."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
     today = date.fromisoformat(installation.today())
-    first_day = settings.first_day or min(installation.since, today)  # a clock may have been set back
-    if first_day > today:
+    first = settings.first_day or first_day(installation)
+    if first > today:
         raise SettingsError(
-            f"BACKUP_FIRST_DAY is {first_day}, and today is {today}",
+            f"BACKUP_FIRST_DAY is {first}, and today is {today}",
             hint="set it to a day that has begun, or leave it out",
         )
-    days = daily(first_day, installation.zone)
-    weeks = weekly(first_day, installation.zone, plan.weekly.weekday if plan.weekly else "sunday")
-    code_weeks = weekly(first_day, installation.zone, plan.code.weekday if plan.code else "sunday")
-    hours = hourly(first_day - BEFORE)
+    days = daily(first, installation.zone)
+    weeks = weekly(first, installation.zone, plan.weekly.weekday if plan.weekly else "sunday")
+    code_weeks = weekly(first, installation.zone, plan.code.weekday if plan.code else "sunday")
+    hours = hourly(first - BEFORE)
     made = {**jobs(COMPONENTS, days, weeks), CAPTURE_CODE: code_job(code_weeks)}
     archiving = logs_job(hours)
     parts = [
@@ -75,7 +76,7 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         *backup_set(installation, days, weeks),
         *logs(installation, hours),
     ]
-    months = monthly(first_day, installation)
+    months = monthly(first, installation)
     drills = assurance(installation, months, plan, settings)
     drilling = drill_job(months)
     assets = [part for part in parts if not isinstance(part, dg.AssetChecksDefinition)]

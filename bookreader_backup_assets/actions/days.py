@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, ArtifactName
 from bookreader_backup_assets.core.errors import RefusedError
 
 LATE = "late"
 """The label of an artifact that was filed under a day that was over."""
+
+
+def first_day(installation: Installation) -> date:
+    """Return the first day that the vault knows of: the day it was made, or that of an adopted backup."""
+    days = [installation.since, date.fromisoformat(installation.today())]  # a clock may have been set back
+    for stored in installation.vault.list():
+        if stored.name.endswith(ENTRY_SUFFIX):
+            with suppress(RefusedError):
+                days.append(ArtifactName.parse(stored.name.removesuffix(ENTRY_SUFFIX)).taken.date())
+    return min(days)
 
 
 def label_for(

@@ -10,6 +10,7 @@ from bookreader_backup_assets.actions.back_up import back_up_today
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.definitions import define
 from bookreader_backup_assets.defs.partitions import daily
 from bookreader_backup_assets.defs.reconcile import report_unknown
 from bookreader_backup_assets.defs.sensors import PARTITION
@@ -146,3 +147,19 @@ def test_a_newer_one_that_dagster_knows_hides_an_older(installation, run, reconc
     assert run("capture_redis").success
     assert reconciled() == set()
     assert known(RDB, installation.today())["artifact"] != entry.name
+
+
+def test_what_was_adopted_is_reported_for_its_day(installation, settings, instance, clock, known):
+    """The partitions begin with the oldest artifact, and a backup of the time before is shown there."""
+    clock.set("2026-06-10T12:00:00+00:00")
+    installation.id  # noqa: B018 - the vault is made
+    clock.set("2026-05-02T03:00:00+00:00")
+    component = installation.component("redis/rdb")
+    entry, _ = capture(installation, component, "2026-05-02", label="adopted", late=True)
+    verify(installation, component, entry)
+    clock.set("2026-06-10T12:00:00+00:00")
+    definitions = define(installation, settings)
+    repository = definitions.get_repository_def()
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        definitions.resolve_sensor_def("reconcile").evaluate_tick(context)
+    assert known(dg.AssetKey(["redis", "rdb"]), "2026-05-02")["artifact"] == entry.name

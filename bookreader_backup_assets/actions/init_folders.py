@@ -17,6 +17,10 @@ from bookreader_backup_assets.runners.docker_project import Container, Mount
 from bookreader_backup_assets.runners.docker_services import SERVICES
 
 _STORAGE = re.compile(r"storage|media|uploads?")
+_SHARED = (True, -2)
+"""The least likeness of what has another name: two write to it."""
+_CODE = (".git", "Dockerfile", "pyproject.toml", "requirements.txt", "alembic.ini", "package.json")
+"""What a folder of code has in it."""
 _CONFIG = ("/etc/", "/usr/local/etc/", "/docker-entrypoint-initdb.d")
 """Where containers have configuration mounted."""
 _SYSTEMS = (
@@ -56,19 +60,20 @@ def storage(there: BookReader) -> Storage | None:
     for one, mount in there.mounted():
         if f"{mount.target}/".startswith(_NO_STORAGE) or os.path.isfile(mount.source):
             continue
-        users.setdefault((mount.source, ""), []).append((one, mount))
+        if not any(os.path.exists(f"{mount.source}/{name}") for name in _CODE):
+            users.setdefault((mount.source, ""), []).append((one, mount))
         inside = f"{mount.source}/storage"
         if not mount.volume and os.path.isdir(inside):  # the code is mounted, and storage is in it
             users.setdefault((inside, "/storage"), []).append((one, mount))
     ranked = sorted(users.items(), key=lambda item: (_likeness(*item), item[0]))
-    if not ranked or _likeness(*ranked[0]) >= (1, 0):
+    if not ranked or _likeness(*ranked[0]) > _SHARED:
         return None
     (source, inside), found = ranked[0]
     container, mount = min(found, key=lambda use: (not use[1].writable, _rank(use[0]), use[0].created))
     return Storage(container, mount.target + inside, source, tuple(sorted(_name(one) for one, _ in found)))
 
 
-def _likeness(place: tuple[str, str], found: Sequence[tuple[Container, Mount]]) -> tuple[int, int]:
+def _likeness(place: tuple[str, str], found: Sequence[tuple[Container, Mount]]) -> tuple[bool, int]:
     """How much a mount is like the storage folder, least first: named so, and written by several."""
     names = {place[0].rpartition("/")[2], *(mount.target.rpartition("/")[2] for _, mount in found)}
     names |= set(re.split(r"[-_]", place[0])) if "/" not in place[0] else set()  # a volume: app_storage_data

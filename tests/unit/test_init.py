@@ -134,6 +134,11 @@ def test_storage_is_what_backend_and_workers_share(tmp_path):
     reader = BookReader("app", data, REDIS, (mounting("/pg/storage:/backup/storage"),))
     assert init_folders.storage(reader) is None
     assert init_folders.storage(among(backend=mounting("/srv/x:/app/x"))) is None
+    other = mounting("/srv/x:/app/x")
+    assert init_folders.storage(among(backend=other, worker=other)).path == "/app/x"
+    (tmp_path / "storage").rmdir()
+    (tmp_path / "pyproject.toml").touch()
+    assert init_folders.storage(among(backend=code, worker=code)) is None
 
 
 def test_the_configuration_is_what_is_there(tmp_path):

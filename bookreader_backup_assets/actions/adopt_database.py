@@ -36,6 +36,8 @@ _DATABASE = re.compile(r"^CREATE DATABASE .*? ENCODING = '([^']*)'(.*);$", re.MU
 _ALEMBIC = re.compile(
     r"^COPY public\.alembic_version \(version_num\) FROM stdin;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL
 )
+_SET = re.compile(r"SELECT pg_catalog\.setval\('((?:[^']|'')+)', (\d+), (true|false)\);")
+_DOWN_OR_OVER = re.compile(r"^ +(?:INCREMENT BY -|CYCLE$)", re.MULTILINE)
 _TOO_NEW = re.compile(r"unsupported version|does not support compression|not built with|not compiled with")
 
 Pg = Callable[..., Iterator[bytes]]
@@ -91,6 +93,7 @@ def _counted(found: Found, runner: Runner, versions: Mapping[str, str]) -> Seen:
         later = list(table_sql.items(_text(pg("--section=post-data"))))
         rows, ended = postgresql_sql.read(pg())
         migration = _migration(pg, rows)
+        sequences = _sequences(pg, outline)
     except CommandError as error:
         if _TOO_NEW.search(error.stderr):
             raise RefusedError(
@@ -102,7 +105,11 @@ def _counted(found: Found, runner: Runner, versions: Mapping[str, str]) -> Seen:
         raise DamagedError("pg_restore does not read it to its end")
     facts = Facts(
         captured_at=found.at,
-        fingerprint=_fingerprint(outline, later, rows, migration),
+        fingerprint={
+            **_fingerprint(outline, later, rows),
+            "alembic_version": migration,
+            "sequences": sequences,
+        },
         versions=dict(versions),
         source={**found.source(), **_database(outline)},
     )
@@ -110,10 +117,10 @@ def _counted(found: Found, runner: Runner, versions: Mapping[str, str]) -> Seen:
 
 
 def _fingerprint(
-    outline: list[Item], later: list[Item], rows: Mapping[tuple[str, str], int], migration: str | None
+    outline: list[Item], later: list[Item], rows: Mapping[tuple[str, str], int]
 ) -> dict[str, Any]:
-    """Return what `postgresql_fingerprint` would count, as far as the text tells: no digests, sequences or
-    grants, and the names of extensions without versions.
+    """Return what `postgresql_fingerprint` would count, as far as the text tells: no digests, no grants, and
+    the names of extensions without versions.
     """
     made = [(item, _CREATES.search(item.sql)) for item in outline if item.kind == "TABLE"]
     tables = {
@@ -129,8 +136,6 @@ def _fingerprint(
     return {
         "kind": "tables",
         "tables": dict(sorted(tables.items())),
-        "sequences": {},
-        "alembic_version": migration,
         "extensions": extensions,
         "roles": sorted(roles),
     }
@@ -142,6 +147,21 @@ def _migration(pg: Pg, rows: Mapping[tuple[str, str], int]) -> str | None:
     said = _text(pg("--data-only", "--schema=public", "--table=alembic_version"))
     held = _ALEMBIC.search(said)
     return ", ".join(sorted(held[1].split())) or None if held else None
+
+
+def _sequences(pg: Pg, outline: Iterable[Item]) -> dict[str, int | None]:
+    """Return where sequences stand, but for those that count down or start over; see the fingerprint."""
+    up = [item for item in outline if item.kind == "SEQUENCE" and not _DOWN_OR_OVER.search(item.sql)]
+    if not up:
+        return {}
+    options = [f"--table={name}" for name in sorted({item.name for item in up})]  # no patterns: as they stand
+    wanted = {(item.schema, item.name) for item in up}
+    found = {}
+    for item in table_sql.items(_text(pg("--data-only", *options))):
+        match = _SET.search(item.sql)
+        if item.kind == "SEQUENCE SET" and (item.schema, item.name) in wanted and match is not None:
+            found[match[1].replace("''", "'")] = int(match[2]) if match[3] == "true" else None
+    return dict(sorted(found.items()))
 
 
 def _database(outline: Iterable[Item]) -> dict[str, str]:

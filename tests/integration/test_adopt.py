@@ -112,6 +112,8 @@ def test_a_night_of_the_script(there, left, night):
         assert entry.source["fingerprint"] == "taken at adoption"
     assert held["postgresql/dump"].fingerprint["tables"]["public.books"]["rows"] == 2000
     assert held["postgresql/dump"].fingerprint["alembic_version"] == "abc123"
+    assert held["postgresql/dump"].fingerprint["sequences"]["public.users_id_seq"] == 300
+    assert "public.countdown" not in held["postgresql/dump"].fingerprint["sequences"]
     (dump,) = left.rglob("*.dump")
     assert (there.installation.vault.root / held["postgresql/dump"].name).read_bytes() == dump.read_bytes()
     for path in vault_files(there.installation):

@@ -176,8 +176,9 @@ def safety_of(installation: Installation, journal: Journal) -> StoredArtifact | 
 
 
 def require_confirmed(target: str, confirm: str, replaces: str) -> None:
-    """Raise `RefusedError` unless the target was typed back."""
-    if confirm != target:
+    """Raise `RefusedError` unless the target was typed back; a folder may end in a slash, as shells write it."""
+    typed = confirm.rstrip("/") if target.startswith("/") and target != "/" else confirm
+    if typed != target:
         said = f"{confirm!r} is not its name" if confirm else "that was not confirmed"
         raise RefusedError(
             f"this would replace {replaces}, and {said}", hint=f"type its name back: --confirm {target}"

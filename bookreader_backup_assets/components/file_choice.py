@@ -56,6 +56,10 @@ def choose(read: Read, paths: Sequence[str], root: str) -> Choice:
     `**` does not. What is there under the name itself is no glob. Raises `RefusedError` for a path that
     names nothing, with those that are nearly it.
     """
+    if not all(path.strip() for path in paths):
+        raise RefusedError(
+            "an empty path would be everything", hint="name a file, a folder or a glob, or restore storage"
+        )
     asked = [_Asked(path, root) for path in paths]
     for one in asked:
         deque(read(one.look), 0)

@@ -176,7 +176,7 @@ def safety_of(installation: Installation, journal: Journal) -> StoredArtifact | 
 
 
 def require_confirmed(target: str, confirm: str, replaces: str) -> None:
-    """Raise `RefusedError` unless the target was typed back; a folder may end in a slash, as shells write it."""
+    """Raise `RefusedError` unless the target was typed back; a folder may end in a slash."""
     typed = confirm.rstrip("/") if target.startswith("/") and target != "/" else confirm
     if typed != target:
         said = f"{confirm!r} is not its name" if confirm else "that was not confirmed"

@@ -1,5 +1,6 @@
 """A real webserver and daemon on real services, told what to do by GraphQL, and looked at in a browser."""
 
+import gzip
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.core.hour import begin_of, key_of
 from bookreader_backup_assets.vaults.local import LocalVault
 from tests.defs.live import Live, dagster_live, until
 from tests.fixtures.installation import SECRETS, System
@@ -63,13 +65,23 @@ def days():
 
 
 @pytest.fixture(scope="module")
-def live(system: System, vault, days, tmp_path_factory):
+def hours():
+    """Two hours that are long over, as partitions."""
+    return [key_of(datetime.now(UTC) - timedelta(hours=back)) for back in (30, 29)]
+
+
+@pytest.fixture(scope="module")
+def live(system: System, vault, days, hours, tmp_path_factory):
     """Webserver and daemon, with a plan that has missed Redis."""
     folder = tmp_path_factory.mktemp("live")
     plan = folder / "plan.toml"
     plan.write_text(PLAN.format(zone=noon()), encoding="utf-8")
+    log = folder / "own.log"
+    stamps = [begin_of(hour) + timedelta(minutes=minute) for hour in hours for minute in (0, 30, 59)]
+    log.write_text("".join(f"{at:%Y-%m-%dT%H:%M:%S.%f}Z INFO {number}\n" for number, at in enumerate(stamps)))
     environ = {
         **system.environ,
+        "BACKUP_LOG": str(log),
         "BACKUP_VAULT": str(vault.root),
         "BACKUP_PLAN": str(plan),
         "BACKUP_FIRST_DAY": days[0],
@@ -79,7 +91,7 @@ def live(system: System, vault, days, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def launched(live: Live, days):
+def launched(live: Live, days, hours):
     """Everything that is asked for, asked for at once: the day, twins of one component, and a backfill."""
     today = days[-1]
     runs = {
@@ -91,13 +103,16 @@ def launched(live: Live, days):
         "twin": live.launch("capture_storage", today),
         "other twin": live.launch("capture_storage", today),
     }
-    backfill = live.ask(
-        "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {"
-        " __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
-        p={"assetSelection": [{"path": ["redis", "rdb"]}], "partitionNames": days, "title": "past days"},
-    )["launchPartitionBackfill"]
-    assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
-    return {**runs, "backfill": backfill["backfillId"]}
+    past = {"backfill": (["redis", "rdb"], days), "hours": (["logs", "archive"], hours)}
+    for name, (asset, keys) in past.items():
+        backfill = live.ask(
+            "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {"
+            " __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+            p={"assetSelection": [{"path": asset}], "partitionNames": keys, "title": "the past"},
+        )["launchPartitionBackfill"]
+        assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
+        runs[name] = backfill["backfillId"]
+    return runs
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +123,7 @@ def ended(live: Live, launched, days):
         runs = live.runs()
         status = {run["runId"]: run["status"] for run in runs}
         mine = [run["runId"] for run in runs if tags(run).get("dagster/backfill") == launched["backfill"]]
-        asked = [*mine, *(run for name, run in launched.items() if name != "backfill")]
+        asked = [*mine, *(run for name, run in launched.items() if name not in {"backfill", "hours"})]
         over = len(mine) == len(days) and all(status[run] in ENDED for run in asked)
         return status if over else None
 
@@ -120,12 +135,11 @@ def tags(run):
     return {tag["key"]: tag["value"] for tag in run["tags"]}
 
 
-def backfilled(live, launched, days):
-    """The backfill's run of each day."""
-    runs = live.runs(tags=[{"key": "dagster/backfill", "value": launched["backfill"]}])
-    by_day = {tags(run)["dagster/partition"]: run for run in runs}
-    assert sorted(by_day) == days
-    return by_day
+def backfilled(live, backfill, keys):
+    """The backfill's run of each partition."""
+    runs = live.runs(tags=[{"key": "dagster/backfill", "value": backfill}])
+    by_key = {tags(run)["dagster/partition"]: run for run in runs}
+    return by_key if sorted(by_key) == keys else {}
 
 
 def test_clock_and_sensors_run_unasked(live):
@@ -168,15 +182,30 @@ def test_twins_harm_nothing(launched, ended, vault, days):
 
 def test_backfill_captures_no_past(live, launched, ended, vault, days):
     """A backfill over several days: today green, past days red with the hint, nothing filed under them."""
-    runs = backfilled(live, launched, days)
+    runs = backfilled(live, launched["backfill"], days)
     assert [runs[day]["status"] for day in days] == ["FAILURE"] * (DAYS - 1) + ["SUCCESS"]
     for day in days[:-1]:
         events = live.events(runs[day]["runId"])
         (said,) = (e["failureMetadata"] for e in events if e.get("failureMetadata"))
         assert f"{day} is over" in said["description"]
         assert "allow_late" in said["metadataEntries"][0]["text"]
-    assert {entry.set for entry in Catalog(vault).entries()} == {days[-1]}
+    assert {entry.set for entry in Catalog(vault).entries() if entry.component != "logs"} == {days[-1]}
     assert not [s.name for s in vault.list("failures/")]
+
+
+def test_backfill_of_past_hours_is_true(live, launched, ended, vault, hours):
+    """Logs alone have a past: each hour's run is green, and its archive has that hour's lines."""
+
+    def look():
+        runs = backfilled(live, launched["hours"], hours)
+        return runs if runs and all(run["status"] in ENDED for run in runs.values()) else None
+
+    assert {run["status"] for run in until("the hours are archived", look).values()} == {"SUCCESS"}
+    for number, hour in enumerate(hours):
+        assert set(live.checks("logs/archive", hour).values()) == {"SUCCEEDED"}
+        (entry,) = Catalog(vault).entries(asset="logs/archive", set_id=hour)
+        lines = gzip.decompress(b"".join(vault.open(entry.name))).splitlines()
+        assert [int(line.split()[-1]) for line in lines] == list(range(3 * number, 3 * number + 3))
 
 
 def test_missed_is_captured_by_itself(live, ended, days):
@@ -227,7 +256,7 @@ def test_checks_alone(live, sealed, vault, days):
     assert status[runs[days[-1]]] == "SUCCESS"
     assert status[runs[days[0]]] == "FAILURE"
     assert live.checks("storage/archive", days[0])["sha256"] == "FAILED"
-    assert {entry.set for entry in Catalog(vault).entries()} == {days[-1]}
+    assert {entry.set for entry in Catalog(vault).entries() if entry.component != "logs"} == {days[-1]}
 
 
 def test_no_secret_is_shown(live, sealed):

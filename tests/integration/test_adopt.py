@@ -114,6 +114,9 @@ def test_a_night_of_the_script(there, left, night):
     assert held["postgresql/dump"].fingerprint["alembic_version"] == "abc123"
     assert held["postgresql/dump"].fingerprint["sequences"]["public.users_id_seq"] == 300
     assert "public.countdown" not in held["postgresql/dump"].fingerprint["sequences"]
+    assert held["postgresql/dump"].source["encoding"] == "UTF8"
+    assert held["postgresql/dump"].source["collate"]
+    assert held["config/archive"].source["key"]
     (dump,) = left.rglob("*.dump")
     assert (there.installation.vault.root / held["postgresql/dump"].name).read_bytes() == dump.read_bytes()
     for path in vault_files(there.installation):
@@ -232,6 +235,10 @@ def test_what_is_not_as_its_manifest_has_it(there, left):
     sums.write_text(f"{'0' * 64}  ./redis/{rdb.name}\n", encoding="ascii")
     line = adopted(there.installation, left)[rdb.name]
     assert (line.verdict, line.why) == ("damaged", "its sha256 is not the one that its manifest has")
+    result = CliRunner().invoke(command, [str(left)], env=there.environ)
+    assert result.exit_code == 1
+    assert "1 damaged" in result.stdout
+    assert "nothing there was changed" in result.stdout
     sums.write_text("nothing of use", encoding="ascii")
     lines = adopted(there.installation, left)
     assert lines[rdb.name].verdict == "verified"

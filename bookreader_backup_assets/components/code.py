@@ -66,12 +66,14 @@ class CodeBundle:
         """See `Component.capture`."""
         captured_at = datetime.now(UTC)
         git = self._opened()
-        branch, refs = git.branch(), git.refs()
+        with self._told():
+            branch, refs = git.branch(), git.refs()
         commit = refs[HEAD]
         on = branch if refs.get(BRANCH + branch) == commit else ""  # it moved meanwhile
 
         def facts() -> Facts:
-            about, problems = self._deployed(git, commit)
+            with self._told():
+                about, problems = self._deployed(git, commit)
             return Facts(
                 captured_at=captured_at,
                 fingerprint={"kind": "refs", "commit": commit, "branch": on, **about, "refs": refs},
@@ -80,15 +82,20 @@ class CodeBundle:
                 problems=problems,
             )
 
-        yield Capture(self._bundle(git, refs), facts, _size(git))
+        def chunks() -> Iterator[bytes]:
+            with self._told():
+                yield from bundle(git, refs)
+
+        yield Capture(chunks(), facts, _size(git))
 
     def unchanged_since(self, newest: Entry) -> bool:
         """See `Component.unchanged_since`: the refs, HEAD, and what is not committed are the same."""
         git, said = self._opened(), newest.fingerprint
-        refs = git.refs()
-        if (refs, git.branch()) != (said["refs"], said["branch"]):
-            return False
-        return self._deployed(git, refs[HEAD])[1] == newest.problems
+        with self._told():
+            refs = git.refs()
+            if (refs, git.branch()) != (said["refs"], said["branch"]):
+                return False
+            return self._deployed(git, refs[HEAD])[1] == newest.problems
 
     def verify(self, stored: Stored, scratch: Scratch, names: frozenset[str]) -> Iterator[Outcome]:  # noqa: ARG002
         """See `Component.verify`."""
@@ -128,17 +135,21 @@ class CodeBundle:
                 hint=f"fetch the rest once: git -C {place} fetch --unshallow",
             )
         try:
-            git.commit()
+            git.ask("rev-parse", "--verify", "--quiet", HEAD)
         except CommandError:
             raise SourceError(
                 f"the repository in {place} has no commit checked out",
                 hint=f"commit, or check out what is deployed; look: git -C {place} status",
             ) from None
+        with self._told():
+            git.commit()
         return git
 
-    def _bundle(self, git: Git, refs: Mapping[str, str]) -> Iterator[bytes]:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what to do about a repository that git cannot read to its end."""
         try:
-            yield from bundle(git, refs)
+            yield
         except CommandError as error:
             raise SourceError(
                 f"no bundle can be made of the repository in {self.path.absolute()}: {error.message}",

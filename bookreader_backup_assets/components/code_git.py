@@ -96,7 +96,7 @@ class Git:
 
     def commit(self) -> str:
         """Return the commit that is checked out. Raises `CommandError` if there is none."""
-        return self.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        return self.ask("rev-parse", "--verify", "HEAD^{commit}")
 
     def branch(self) -> str:
         """Return the branch that is checked out, empty if HEAD is detached."""

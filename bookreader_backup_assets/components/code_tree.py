@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bookreader_backup_assets.components.code_git import Git
+from bookreader_backup_assets.core.errors import DamagedError
 from bookreader_backup_assets.core.streams import CHUNK
 from bookreader_backup_assets.runners.tree import as_text
 
@@ -42,13 +43,18 @@ class Files:
 
 
 def files_of(git: Git, commit: str) -> Files:
-    """Return what is in a commit."""
+    """Return what is in a commit. Raises `DamagedError` if the repository lacks some of it."""
     files, submodules = [], []
     for row in git.run("ls-tree", "-r", "-z", "-l", "--full-tree", commit).split(b"\0")[:-1]:
         about, path = as_text(row).split("\t", 1)
         mode, _, identity, size = about.split()
         if mode == _SUBMODULE:
             submodules.append(path)
+        elif not size.isdigit():
+            raise DamagedError(
+                f"{path} of the commit {commit[:12]} is not in the repository {git.folder}",
+                hint=f"git --git-dir {git.folder} fsck --full says what else",
+            )
         else:
             files.append(Tracked(path, mode, identity, int(size)))
     return Files(tuple(files), tuple(submodules))

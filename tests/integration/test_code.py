@@ -302,8 +302,22 @@ def test_a_broken_loose_object_is_never_half_a_bundle(there, root, kind, missing
         path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
     with pytest.raises(BackupError) as refused:
         captured(there)
-    assert refused.value.hint
+    assert "fsck" in refused.value.hint
     assert stored(there) == []
+
+
+@pytest.mark.parametrize("what", ["HEAD", "HEAD^{tree}", "HEAD:backend", "HEAD:README.md"])
+def test_what_is_broken_since_is_not_unchanged(there, root, what):
+    """The deployed commit has lost a part since the last bundle: that is said, and the last bundle stays."""
+    good = captured(there)
+    assert checked(there, good) == GOOD
+    names = stored(there)
+    name = git(root, "rev-parse", what)
+    (root / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    with pytest.raises(BackupError) as refused:
+        captured(there)
+    assert refused.value.hint
+    assert stored(there) == names
 
 
 def test_a_broken_pack_is_refused_or_found(there, root):
@@ -416,10 +430,9 @@ def test_a_history_with_old_oddities_is_no_damage(there, root):
         (lambda _, data: data[: len(data) // 2], "restorable"),
         (lambda _, data: data[:-40] + bytes(40), "restorable"),
         (lambda root, _: bundle_of(root, "HEAD", "main"), "restorable"),
-        (lambda root, _: bundle_of(shallowed(root), "HEAD", "--all"), "restorable"),
         (lambda *_: b"nothing of the kind", "complete"),
     ],
-    ids=["needs another", "half of it", "its end overwritten", "other refs", "of a shallow one", "no bundle"],
+    ids=["needs another", "half of it", "its end overwritten", "other refs", "no bundle"],
 )
 def test_the_checks_can_fail(there, root, make, red):
     """Each check finds what it is for; damage is an outcome, and no crash."""
@@ -432,12 +445,15 @@ def test_the_checks_can_fail(there, root, make, red):
     assert outcomes["restorable"].verdict is Verdict.FAILED
 
 
-def shallowed(root):
-    """Return a shallow clone of a repository, made to have the same refs."""
+def test_a_history_that_is_cut_off_is_found(there, root):
+    """A bundle of a shallow clone may have the same refs, and git calls it complete: `restorable` looks."""
+    git(root, "branch", "--delete", "--force", "older")
+    git(root, "tag", "--delete", "v1")
+    entry = captured(there)
     shallow(root)
-    for ref in ("refs/heads/older", "refs/tags/v1"):
-        git(root, "update-ref", ref, "HEAD")
-    return root
+    other = made_artifact(there, entry, bundle_of(root, "HEAD", "main"))
+    found = checked(there, other)
+    assert (found["complete"], found["restorable"]) == (True, False)
 
 
 def test_damage_in_the_vault_is_found(there):

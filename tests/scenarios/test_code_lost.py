@@ -215,7 +215,7 @@ def test_a_damaged_bundle_touches_nothing(there, root):
     assert os.listdir(root) == [name for name in os.listdir(root) if not name.startswith(".bookreader")]
 
 
-@pytest.mark.parametrize("lost", ["refs/heads/older", "HEAD"])
+@pytest.mark.parametrize("lost", ["refs/heads/older", "HEAD", "an object"])
 def test_what_is_not_equal_beside_is_never_swapped_in(there, root, lost, monkeypatch):
     """A ref that did not come back as it was captured stops the restore before anything is touched."""
     from bookreader_backup_assets.components import code_restore
@@ -226,13 +226,18 @@ def test_what_is_not_equal_beside_is_never_swapped_in(there, root, lost, monkeyp
         made = unbundled(*given)
         if lost == "HEAD":
             made.run("update-ref", "--no-deref", "HEAD", "refs/heads/older")
+        elif lost == "an object":
+            (pack,) = made.folder.glob("objects/pack/*.pack")
+            made.run("unpack-objects", "-q", stdin=[pack.rename(made.folder / "pack").read_bytes()])
+            name = made.ask("rev-parse", "older^{tree}")
+            (made.folder / "objects" / name[:2] / name[2:]).unlink()
         else:
             made.run("update-ref", "-d", lost)
         return made
 
     monkeypatch.setattr(code_restore, "unbundled", wrongly)
     before = everything(root)
-    with pytest.raises(DamagedError, match="not as captured"):
+    with pytest.raises(DamagedError, match=r"not as captured|not whole"):
         restore(there, "code", confirm=str(root))
     assert everything(root) == before
 

@@ -110,7 +110,10 @@ def write_settings(writes: Writes, at: datetime) -> bool:
         f"# Settings of bookreader-backup, written by its init on {at:%Y-%m-%d}. Change them at will: init\n"
         "# does not touch this file again. What there is to set: docs/reference/settings.md\n"
     )
-    return write_new(writes.settings, head + "".join(f"{line(*pair)}\n" for pair in writes.values.items()))
+    tail = "# for deploy/compose.yml only\nCOMPOSE_PROJECT_NAME=bookreader-backup\n"
+    return write_new(
+        writes.settings, head + "".join(f"{line(*pair)}\n" for pair in writes.values.items()) + tail
+    )
 
 
 def differences(existing: Mapping[str, str], proposed: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from bookreader_backup_assets.actions.init_access import Access
 from bookreader_backup_assets.actions.init_plan import Writes
 from bookreader_backup_assets.actions.init_proposal import Proposal, Told, host_zone, propose
 from bookreader_backup_assets.actions.init_writes import alone
-from bookreader_backup_assets.actions.installation import utc_now
+from bookreader_backup_assets.actions.installation import Installation, utc_now
+from bookreader_backup_assets.actions.keys import who_opens
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import doctor, output
-from bookreader_backup_assets.cli.key import kit
+from bookreader_backup_assets.cli.key import held_keys, kit
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
 from bookreader_backup_assets.runners.docker_engine import Engine
 from bookreader_backup_assets.settings import (
@@ -97,10 +98,12 @@ def command(  # noqa: PLR0917 - click hands over options by name
     place = (
         (vault or _told_path(environ, "BACKUP_VAULT") or init_plan.default_vault()).expanduser().absolute()
     )
+    key_file = key_file or _told_path(environ, "BACKUP_KEY_FILE")
+    environ.pop("BACKUP_KEY_FILE", None)  # it may be made yet
     told = load_settings(environ, env_file=Path(os.devnull))
     proposal = _with(_proposal(told, environ, project, place), environ, plan)
     folder = settings_file.with_suffix(".secrets")
-    key = (key_file or _told_path(environ, "BACKUP_KEY_FILE") or folder / "key").expanduser().absolute()
+    key = (key_file or folder / "key").expanduser().absolute()
     writes = Writes(proposal, settings_file, folder, key, place, told.key)
     if not as_json:
         _show(writes, kept)
@@ -119,6 +122,7 @@ def command(  # noqa: PLR0917 - click hands over options by name
     findings = [
         *(Finding("init", good=False, seen=problem) for problem in proposal.problems),
         *(one for one in doctor.look(settings, installation) if one.good or one.subject != _LATER),
+        *_shut(settings, installation),
     ]
     good = all(one.good for one in findings)
     if as_json:
@@ -128,6 +132,15 @@ def command(  # noqa: PLR0917 - click hands over options by name
             done, findings, page, elsewhere=settings_file.parent != Path.cwd() or settings_file.name != FILE
         )
     sys.exit(0 if good else 1)
+
+
+def _shut(settings: Settings, installation: Installation) -> Iterator[Finding]:
+    """Yield a finding if the vault, which may have been there before, holds what no key here opens."""
+    shut = [one for one in who_opens(installation, held_keys(settings)) if not one.good]
+    if shut:
+        seen = f"{sum(len(one.entries) for one in shut)} artifacts in the vault are of a key that is not here"
+        hint = "name that key's file in BACKUP_OLD_KEY_FILES; which: bookreader-backup key list"
+        yield Finding("key", good=False, seen=seen, hint=hint)
 
 
 def _existing(settings_file: Path, *, default: bool) -> Path | None:

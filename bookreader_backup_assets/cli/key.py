@@ -45,7 +45,7 @@ def listing(as_json: bool) -> None:
     """
     settings = load_settings()
     installation = assemble(settings)
-    found = keys.who_opens(installation, _held(settings))
+    found = keys.who_opens(installation, held_keys(settings))
     unread = [str(path) for path, key in old_keys(settings).items() if key is None]
     good = all(one.good for one in found)
     if as_json:
@@ -87,7 +87,7 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
         settings = load_settings()
         if not settings.key:
             raise KeyMissingError("there is no key yet", hint="bookreader-backup init makes one")
-        held, installation = _held(settings), assemble(settings)
+        held, installation = held_keys(settings), assemble(settings)
         folder = held[0].file.absolute().parent if held[0].file else file.absolute().with_suffix(".secrets")
         lost = [path for path, key in old_keys(settings).items() if key is None]
         target = keys.rotate(installation, file, held, folder, new_file=new_key_file, lost=lost)
@@ -123,7 +123,7 @@ def kitting(show_key: bool) -> None:
 
 def kit(settings: Settings, installation: Installation, *, show_key: bool = False) -> str:
     """Return the recovery kit of an installation, without the passphrase unless it is to be shown."""
-    held = _held(settings)
+    held = held_keys(settings)
     old = [one for one in held if one.key is not settings.key]
     files = [str(file.absolute()) for file in _files() if file.is_file() and read_file(file)]
     reached: tuple[str, ...] = ()
@@ -161,7 +161,8 @@ def _postgresql(settings: Settings) -> str:
         return "POSTGRESQL-CONTAINER"
 
 
-def _held(settings: Settings) -> tuple[Held, ...]:
+def held_keys(settings: Settings) -> tuple[Held, ...]:
+    """Return the passphrases that the settings name, the one that encrypts first, and where each lies."""
     return keys.as_held(settings.key, _key_file(), old_keys(settings))
 
 

@@ -97,7 +97,9 @@ def test_without_docker(init, told, tmp_path):
 
 
 def test_a_key_and_a_vault_that_exist_are_taken(init, told, tmp_path):
-    """A host that is set up again takes up its vault with its key: nothing of it is replaced."""
+    """A host that is set up again takes up its vault with its key: nothing of it is replaced; with another
+    key it is told what is shut.
+    """
     vault, key = tmp_path / "vault", tmp_path / "safe" / "key"
     first = init("init", "--vault", str(vault), "--key-file", str(key), "--json", **told)
     made = key.read_text(), (vault / "installation.json").read_text()
@@ -107,6 +109,13 @@ def test_a_key_and_a_vault_that_exist_are_taken(init, told, tmp_path):
     assert (key.read_text(), (vault / "installation.json").read_text()) == made
     assert json.loads(first.stdout)["files"][str(key)] == "written"
     assert (second["files"][str(key)], second["files"][str(vault)]) == ("kept", "kept")
+    assert init("backup", "config", "--without-dagster").returncode in {0, 1}
+    (tmp_path / "here" / "bookreader-backup.env").unlink()
+    other = {"BACKUP_KEY_FILE": str(tmp_path / "other")}
+    third = json.loads(init("init", "--vault", str(vault), "--json", **told, **other).stdout)
+    (shut,) = (one["seen"] for one in third["findings"] if one["subject"] == "key")
+    assert shut == "1 artifacts in the vault are of a key that is not here"
+    assert (tmp_path / "other").is_file()
 
 
 @pytest.mark.parametrize(

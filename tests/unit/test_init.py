@@ -18,6 +18,7 @@ from bookreader_backup_assets.core.errors import RefusedError, SourceError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners.docker_project import Container, Mount
 from bookreader_backup_assets.settings import load_settings
+from tests.fixtures.pages import ROOT, RUNBOOKS, blocks
 from tests.unit.test_keys import killed_at
 
 POSTGRES = Container("app_db_1", "postgres:17-alpine", "db", "app", programs=frozenset({"postgres"}))
@@ -414,3 +415,12 @@ def test_the_vault_goes_where_nothing_else_lies(tmp_path, monkeypatch):
     assert init_plan.default_vault() == tmp_path / "backups" / "bookreader"
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     assert init_plan.default_vault() == tmp_path / "home" / "bookreader-backups"
+
+
+def test_the_page_of_the_first_day_is_the_readmes():
+    """The commands of the page are those that a test follows in the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = (one for one in readme.split("```\n") if "bookreader-backup init " in one)
+    typed = [line.split("#")[0].strip() for line in block.splitlines()[1:]]
+    page = "".join(text for mark, text in blocks(RUNBOOKS / "first-day.md") if mark == "run")
+    assert page.splitlines() == typed

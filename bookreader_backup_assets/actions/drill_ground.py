@@ -24,8 +24,8 @@ class Ground:
     """Where a drill takes place, and with what.
 
     `folder` is where its scratch folder is made; `objectives` are by row of the guide's table. `vault` is
-    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `keys` are that
-    key and earlier ones, where they are passphrases.
+    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `keys` are
+    that key and earlier ones, where they are passphrases.
     """
 
     folder: Path
@@ -42,7 +42,8 @@ def ground(usual: Ground, key_file: Path | None) -> Iterator[Ground]:
     """Give `usual`, or with `key_file` the same with the key in that file, and without any other.
 
     The file holds a passphrase, or an armoured OpenPGP secret key; the passphrase of that one, if it has
-    any, is the first of `usual.keys`. Its keyring is removed, and its agent ended, on leaving. Raises `KeyMissingError`.
+    any, is the first of `usual.keys`. Its keyring is removed, and its agent ended, on leaving. Raises
+    `KeyMissingError`.
     """
     if key_file is None:
         yield usual

@@ -42,7 +42,7 @@ _HINT_KEY = "set BACKUP_KEY_FILE to a file that holds the passphrase, and keep a
 
 @dataclass(frozen=True)
 class Gpg:
-    """Encrypts with one passphrase, and decrypts with that or an earlier one; None means there is none here."""
+    """Encrypts with one passphrase, decrypts with that or an earlier one; None means there is none here."""
 
     key: Secret | None
     old: tuple[Secret, ...] = ()

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.installation",
     "tests.fixtures.living",
+    "tests.fixtures.contained",
     "tests.fixtures.compose",
     "tests.fixtures.guide",
 ]

@@ -23,7 +23,7 @@ from bookreader_backup_assets.runners import child
 from bookreader_backup_assets.runners.base import Result
 from bookreader_backup_assets.runners.docker import ONE_OFF
 from bookreader_backup_assets.runners.docker_engine import Engine
-from bookreader_backup_assets.runners.docker_services import wait_until_up
+from bookreader_backup_assets.runners.docker_services import SETTLED, wait_until_up
 from bookreader_backup_assets.runners.process import Process
 
 QUICK = 60.0
@@ -39,13 +39,15 @@ _NOISE = re.compile(r"variable is not set|level=warning|^\s*$|attribute `?versio
 @dataclass(frozen=True)
 class Compose:
     """The compose project in `folder`. `files` are its compose files, relative to it: compose's own choice
-    if there are none. Without a `project` it is named as compose names it. Making one contacts nothing.
+    if there are none. Without a `project` it is named as compose names it. A container without a healthcheck
+    has to run for `settled` seconds. Making one contacts nothing.
     """
 
     folder: Path
     engine: Engine = field(default_factory=Engine)
     project: str | None = None
     files: tuple[str, ...] = ()
+    settled: float = SETTLED
 
     @cached_property
     def command(self) -> tuple[str, ...]:
@@ -103,9 +105,10 @@ class Compose:
         """
         deadline = time.monotonic() + within
         self._compose(["up", "--detach", *services], within)
-        for name in self.containers(*services) if wait else ():
-            if not self._has_done_its_work(name):
-                wait_until_up(self.engine, name, max(1.0, deadline - time.monotonic()))
+        if wait:
+            names = [name for name in self.containers(*services) if not self._has_done_its_work(name)]
+            left = max(1.0, deadline - time.monotonic())
+            wait_until_up(self.engine, *names, within=left, settled=self.settled)
 
     def down(self, *, volumes: bool = False, within: float = QUICK * 5) -> None:
         """Remove the containers and networks, and the volumes too if told so."""

@@ -26,6 +26,7 @@ _MARK = "BOOKREADER_BACKUP_EXEC"
 _STDERR_KEPT = 64 * 1024
 _RECEIVED = 256 * 1024  # a fifth faster than 1 MB: a socket holds no more, and the room is made each time
 _HEADER = 8  # stream number, three zeros, length of the payload: four bytes, big-endian
+_HEEDS = 0.2  # seconds for what reads its input to end with it: to look for a process to signal costs more
 _SIGNAL_MARKED = """
 for process in /proc/[0-9]*; do
   case "$(tr '\\0' '\\n' < "$process/environ" 2>/dev/null)" in
@@ -115,7 +116,7 @@ class Exec:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that is blocked in a write
         self._socket.close()
-        if self._ended or self._has_ended(0):
+        if self._ended or self._has_ended(_HEEDS if self._pipe else 0):
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(BackupError):

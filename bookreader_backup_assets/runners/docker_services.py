@@ -97,7 +97,7 @@ class DockerServices:
             raise SourceError(
                 f"container {name} cannot be started: {error.message}", hint=f"docker start {name}"
             ) from None
-        wait_until_up(self.engine, name, self.within, settled=self.settled)
+        wait_until_up(self.engine, name, within=self.within, settled=self.settled)
 
     def _rank(self, name: str, labels: Mapping[str, str]) -> int | None:
         if labels.get(ONE_OFF) == "True":
@@ -114,33 +114,64 @@ class DockerServices:
         return None
 
 
-def wait_until_up(engine: Engine, name: str, within: float, *, settled: float = SETTLED) -> None:
-    """Return when a container that was started runs and, where it says so itself, is healthy.
+def wait_until_up(engine: Engine, *names: str, within: float, settled: float = SETTLED) -> None:
+    """Return when containers that were started run and, where they say so themselves, are healthy.
 
-    One without a healthcheck has to run for `settled` seconds. Raises `SourceError` with the end of its
-    log if it ends, restarts in a loop, is unhealthy, or is not there within `within` seconds.
+    One without a healthcheck has to run for `settled` seconds; all are waited for at the same time. Raises
+    `SourceError` with the end of the log of one that ends, restarts in a loop, is unhealthy, or is not there
+    within `within` seconds.
     """
     deadline = time.monotonic() + within
-    began, since = None, time.monotonic()
-    while True:
-        found = _look(engine, name)
-        state = found["State"]
-        if state["StartedAt"] != began:
-            began, since = state["StartedAt"], time.monotonic()
-        health = (state.get("Health") or {}).get("Status", "none")
-        up = state["Running"] and not state["Restarting"]
-        if up and (health == "healthy" or (health == "none" and time.monotonic() - since >= settled)):
-            return
-        if up and health == "unhealthy" and state["Health"]["FailingStreak"]:
-            raise _failure(engine, name, f"is unhealthy{_probe(state)}")
-        if found["RestartCount"] >= _RESTARTS:
-            raise _failure(engine, name, f"ends and is restarted again and again{_status(state)}")
-        if not state["Running"] and not state["Restarting"]:
-            raise _failure(engine, name, f"has ended{_status(state)}")
+    waiting = [_Starting(engine, name, settled) for name in names]
+    while waiting := [one for one in waiting if not one.is_up()]:
         if time.monotonic() > deadline:
-            said = f"is still {health if up else state['Status']}{_probe(state)}"
-            raise _failure(engine, name, f"{said} after {within:.0f} s")
+            raise waiting[0].late(within)
         time.sleep(_POLL)
+
+
+@dataclass
+class _Starting:
+    """A container that was started: `began` is its own word for when, `since` is when that was first seen."""
+
+    engine: Engine
+    name: str
+    settled: float
+    began: str = ""
+    since: float = 0.0
+
+    def is_up(self) -> bool:
+        """Look at it. Raises `SourceError` where waiting is of no use."""
+        found = _look(self.engine, self.name)
+        state = found["State"]
+        if state["StartedAt"] != self.began:
+            self.began, self.since = state["StartedAt"], time.monotonic()
+        health, up = _health(state), _runs(state)
+        if up and (health == "healthy" or (health == "none" and self._has_settled())):
+            return True
+        if up and health == "unhealthy" and state["Health"]["FailingStreak"]:
+            raise _failure(self.engine, self.name, f"is unhealthy{_probe(state)}")
+        if found["RestartCount"] >= _RESTARTS:
+            raise _failure(self.engine, self.name, f"ends and is restarted again and again{_status(state)}")
+        if not state["Running"] and not state["Restarting"]:
+            raise _failure(self.engine, self.name, f"has ended{_status(state)}")
+        return False
+
+    def late(self, within: float) -> SourceError:
+        """Say what it still is."""
+        state = _look(self.engine, self.name)["State"]
+        said = f"is still {_health(state) if _runs(state) else state['Status']}{_probe(state)}"
+        return _failure(self.engine, self.name, f"{said} after {within:.0f} s")
+
+    def _has_settled(self) -> bool:
+        return time.monotonic() - self.since >= self.settled
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    return str((state.get("Health") or {}).get("Status", "none"))
+
+
+def _runs(state: Mapping[str, Any]) -> bool:
+    return bool(state["Running"] and not state["Restarting"])
 
 
 def _look(engine: Engine, name: str) -> dict[str, Any]:

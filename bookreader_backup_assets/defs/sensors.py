@@ -72,7 +72,7 @@ def missed_today(
         and not all(_is_captured(catalog, asset, today) for asset in _assets(installation, component))
         and not _has_run(instance, component, today.isoformat())
     ]
-    whole = plan.full_on(today) and absent == list(plan.rows)
+    whole = plan.full_on(today)  # and close together, also where a part of it was captured by itself
     missed = [(CAPTURE_FULL if whole else job_name(one), today.isoformat()) for one in absent]
     if plan.code is not None:
         week = next(day for back in range(7) if plan.code.due_on(day := today - back * _DAY))

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from bookreader_backup_assets.actions.back_up import back_up_labelled
+from bookreader_backup_assets.actions.back_up import back_up_labelled, back_up_today
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.seal import LABELLED, WEEKLY
 
@@ -133,3 +133,11 @@ def test_a_vault_whose_dagster_is_lost_is_told_again(sunday, run_of, instance, c
         assert latest(instance, asset, SUNDAY)["artifact"] == held.name, asset
     assert latest(instance, LABELLED, set_id)["set"] == set_id
     assert say(definitions, instance, "reconcile") == "nothing to report"
+
+
+def test_a_missed_full_is_made_up_for_as_one(sunday, instance, clock):
+    """Also where a part of it was captured by itself meanwhile: close together is what makes it a full."""
+    installation, _, definitions = sunday
+    back_up_today(installation, ("config/archive",), pytest.fail)
+    clock.set(f"{SUNDAY}T09:00:00+02:00")
+    assert ("capture_full", SUNDAY) in say(definitions, instance, "missed_captures")

@@ -412,6 +412,19 @@ def test_a_branch_that_moves_meanwhile(there, root):
     assert entry.fingerprint["commit"] == new
 
 
+def test_what_only_seems_so_is_not_believed(there, root, tmp_path):
+    """Grafts that cut a history, and commits shown in the place of others: the real ones are bundled."""
+    deployed = git(root, "rev-parse", "HEAD")
+    git(root, "replace", "HEAD", "HEAD~1")
+    (root / ".git" / "info").mkdir(exist_ok=True)
+    (root / ".git" / "info" / "grafts").write_text(f"{deployed}\n")
+    entry = captured(there)
+    assert checked(there, entry) == GOOD
+    assert (entry.fingerprint["files"], entry.fingerprint["dirty"]) == (6, 0)
+    git(tmp_path, "clone", "--quiet", str(there.vault.local_path(entry.name)), "clone")
+    assert git(tmp_path / "clone", "rev-list", "--count", deployed) == "2"
+
+
 def test_a_history_with_old_oddities_is_no_damage(there, root):
     """What programs of long ago wrote is whole, if it is all there: no check may be red for ever."""
     tree = git(root, "rev-parse", "HEAD^{tree}")

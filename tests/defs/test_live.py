@@ -151,12 +151,7 @@ def test_clock_and_sensors_run_unasked(live):
     schedules = {one["name"]: one["scheduleState"]["status"] for one in repository["schedules"]}
     sensors = {one["name"]: one["sensorState"]["status"] for one in repository["sensors"]}
     ours = {"missed_captures", "seal_after", "reconcile", "report_drills", "config_changed"}
-    assert schedules.keys() >= {
-        "capture_postgresql_daily",
-        "capture_full_weekly",
-        "seal_daily",
-        "seal_weekly",
-    }
+    assert schedules.keys() >= {"capture_postgresql_daily", "seal_daily", "restore_drill_monthly"}
     assert set(schedules.values()) == {"RUNNING"}
     assert {name for name, status in sensors.items() if status == "RUNNING"} >= ours
 

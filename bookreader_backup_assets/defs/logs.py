@@ -19,6 +19,8 @@ from bookreader_backup_assets.defs.steps import check_specs, checked, entry_meta
 from bookreader_backup_assets.plan_rows import LogsRow
 
 JOB = job_name("logs")
+FAILING = 3
+"""How many hours are tried within one hour in vain: with an engine that is away, the others fail as well."""
 BEFORE = timedelta(days=30)
 """How long before the first day hours are to be had: an engine has what was logged before that."""
 
@@ -116,14 +118,19 @@ def to_archive(
 ) -> dg.RunRequest | dg.SkipReason:
     """Return the request to archive the oldest missing hour, or why there is none.
 
-    An hour whose run failed is tried again every hour: the engine may be back, and has it still.
+    An hour whose run failed is tried again, as often as hours have passed: the engine has it still.
     """
     if instance.get_run_records(dg.RunsFilter(job_name=JOB, statuses=UNFINISHED), limit=1):
         return dg.SkipReason("an hour is being archived")
     late = row.minute + GRACE // timedelta(minutes=1)
-    for hour in missing_hours(installation, Catalog(installation.vault), late):
+    missing = missing_hours(installation, Catalog(installation.vault), late)
+    failed = dg.RunsFilter(
+        job_name=JOB, statuses=[dg.DagsterRunStatus.FAILURE], created_after=installation.now() - HOUR
+    )
+    if sum(run.tags.get(PARTITION) in missing for run in instance.get_runs(failed)) >= FAILING:
+        return dg.SkipReason(f"{len(missing)} hours are missing, and {FAILING} have failed in this one")
+    for hour in missing:
         tried = instance.get_runs_count(dg.RunsFilter(job_name=JOB, tags={PARTITION: hour}))
-        since = installation.now() - begin_of(hour) - HOUR
-        if tried <= since // HOUR:
+        if tried <= (installation.now() - begin_of(hour) - HOUR) // HOUR:
             return dg.RunRequest(run_key=f"missed:{hour}:{tried}", partition_key=hour)
     return dg.SkipReason("no hour was missed")

@@ -234,6 +234,35 @@ def test_a_failed_hour_is_tried_again_each_hour(logged, instance, clock):
     assert failed
 
 
+def test_an_engine_that_is_away_is_not_asked_all_night(logged, instance, clock):
+    """Of many missing hours three are tried in vain within an hour, and the others wait for the next."""
+    installation, _, definitions = logged
+    archive_hour(installation, "2026-06-09-20:00")
+    clock.set("2026-06-10T08:30:00+00:00")
+    asked = []
+    while (hour := asks(definitions, instance)).startswith("2026"):
+        asked.append(hour)
+        has_run(instance, dg.DagsterRunStatus.FAILURE, hour)
+        assert len(asked) < 10
+    assert asked == ["2026-06-09-21:00"] * 3
+    assert hour == "11 hours are missing, and 3 have failed in this one"
+
+
+def test_what_was_archived_without_dagster_is_reported(logged, instance, clock):
+    """An hour archived without Dagster is reported to it; one that a run is working on is left to that."""
+    installation, _, definitions = logged
+    entry, _ = archive_hour(installation, "2026-06-09-20:00")
+    verify(installation, installation.component("logs/archive"), entry)
+    run = has_run(instance, dg.DagsterRunStatus.STARTED, "2026-06-09-20:00")
+    sensor, repository = definitions.resolve_sensor_def("reconcile"), definitions.get_repository_def()
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        assert sensor.evaluate_tick(context).skip_message == "nothing to report"
+        instance.delete_run(run)
+        assert entry.name in sensor.evaluate_tick(context).skip_message
+    (record,) = instance.fetch_materializations(LOGS, limit=5).records
+    assert record.asset_materialization.partition == "2026-06-09-20:00"
+
+
 def test_without_a_row_no_clock(planned):
     """A plan without logs has neither schedule nor sensor for them; the job can still be asked for."""
     definitions = planned()[2]

@@ -77,8 +77,7 @@ def look_at_config(installation: Installation, found: Found) -> Seen:
     packed = b"".join(header.tobuf(tarfile.GNU_FORMAT, *_NAMES) + data for header, data in members) + _END
     problems: tuple[Problem, ...] = ()
     if "gpg" not in found.named.codecs:
-        said = "it lies there in clear: once the vault has it, remove it"
-        problems = (Problem(said, str(found.item.path)),)
+        problems = (Problem("it is in clear there: once it is verified here, remove it"),)
     facts = Facts(
         captured_at=found.at,
         fingerprint={
@@ -88,7 +87,6 @@ def look_at_config(installation: Installation, found: Found) -> Seen:
             "files": {header.name: header.size for header, _ in members if not header.isdir()},
         },
         source=found.source(),
-        problems=problems,
     )
     return Seen(found.at, lambda: nullcontext(Capture(iter([packed]), lambda: facts, len(packed))), problems)
 

@@ -374,8 +374,9 @@ def test_a_clear_configuration_and_no_key(there, left):
     assert vault_files(keyless.installation) == []
     (line,) = adopted(there.installation, left).values()
     assert line.verdict == "verified"
-    assert f"{path}: it lies there in clear" in line.why
+    assert "in clear there" in line.why
     assert path.exists()
+    assert entries(there.installation)[0].problems == ()  # it is not the configuration's
 
 
 @dataclass(frozen=True)
@@ -502,6 +503,28 @@ def test_a_script_that_writes_meanwhile(there, left):
     (line,) = adopted(replace(there.installation, watch=growing), left).values()
     assert line.verdict in {"refused", "damaged"}
     assert list(there.installation.vault.list("redis/")) == []
+
+
+@pytest.mark.parametrize("when", ["reading", "adopting", "verifying"])
+def test_stopped_and_run_again(there, left, when):
+    """Wherever it is stopped, the vault has all of a file or nothing, and the next run ends in the same."""
+    only(left, "*.rdb.gz")
+
+    @contextmanager
+    def stopping(doing, size):
+        def progress(count):
+            if doing.startswith(when):
+                raise KeyboardInterrupt
+
+        yield progress
+
+    with pytest.raises(KeyboardInterrupt):
+        adopted(replace(there.installation, watch=stopping), left)
+    assert len(list(there.installation.vault.list("redis/"))) == (2 if when == "verifying" else 0)
+    (line,) = adopted(there.installation, left).values()
+    assert (line.verdict, line.bad) == ("already" if when == "verifying" else "verified", False)
+    (entry,) = entries(there.installation)
+    assert Catalog(there.installation.vault).standing(entry).verdict is Verdict.PASSED
 
 
 def test_what_may_not_be_read(there, left):

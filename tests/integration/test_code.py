@@ -412,12 +412,17 @@ def test_a_branch_that_moves_meanwhile(there, root):
     assert entry.fingerprint["commit"] == new
 
 
-def test_what_only_seems_so_is_not_believed(there, root, tmp_path):
+@pytest.mark.parametrize("shown", ["grafts", "another commit"])
+def test_what_only_seems_so_is_not_believed(there, root, tmp_path, shown):
     """Grafts that cut a history, and commits shown in the place of others: the real ones are bundled."""
     deployed = git(root, "rev-parse", "HEAD")
-    git(root, "replace", "HEAD", "HEAD~1")
-    (root / ".git" / "info").mkdir(exist_ok=True)
-    (root / ".git" / "info" / "grafts").write_text(f"{deployed}\n")
+    git(root, "branch", "--delete", "--force", "older")
+    git(root, "tag", "--delete", "v1")
+    if shown == "grafts":
+        (root / ".git" / "info").mkdir(exist_ok=True)
+        (root / ".git" / "info" / "grafts").write_text(f"{deployed}\n")
+    else:
+        git(root, "replace", "HEAD", "HEAD~1")
     entry = captured(there)
     assert checked(there, entry) == GOOD
     assert (entry.fingerprint["files"], entry.fingerprint["dirty"]) == (6, 0)

@@ -277,6 +277,7 @@ def host(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployed]:
     """A host on which nobody has done anything yet: a checkout, and the folders' names."""
+    _remove_killed(engine, beside.compose)
     folder = tmp_path_factory.mktemp("deployed")
     shutil.copytree(ROOT / "deploy", folder / "checkout" / "deploy", ignore=shutil.ignore_patterns(".env"))
     name, port = f"deployed-{os.getpid()}", bookreader._free_port()
@@ -301,3 +302,11 @@ def host(
         yield there
     finally:
         bookreader._remove(bookreader.Project(folder, beside.compose, engine, name, port))
+
+
+def _remove_killed(engine: Engine, compose: Compose) -> None:
+    """Remove the services of runs of the tests that were killed: they would be started again and again."""
+    for one in engine.api.containers(all=True, filters={"label": "com.docker.compose.project"}):
+        name = one["Labels"]["com.docker.compose.project"]
+        if re.fullmatch(r"deployed-\d+", name) and not Path("/proc", name.removeprefix("deployed-")).exists():
+            bookreader._remove(bookreader.Project(Path(), compose, engine, name, 0))

@@ -56,8 +56,8 @@ class DockerStack:
 
     def start_data(self) -> None:
         """See `Stack.start_data`."""
-        sought = zip((POSTGRESQL, REDIS), self.configured, strict=True)
-        chosen = [name for one, configured in sought if (name := self._service_of(one, configured))]
+        sought, services = zip((POSTGRESQL, REDIS), self.configured, strict=True), self._services
+        chosen = [name for one, configured in sought if (name := _service_of(services, one, configured))]
         if chosen:  # without names it would be everything
             self.compose.up(*chosen)
 
@@ -71,10 +71,13 @@ class DockerStack:
         found: Mapping[str, Mapping[str, Any]] = self.compose.config()["services"]
         return found
 
-    def _service_of(self, sought: Sought, configured: str | None) -> str | None:
-        """Return the service whose container is meant, as `find_container` would find it."""
-        known = {configured} if configured else {*sought.services, *sought.names}
-        for name, one in self._services.items():
-            if name in known or one.get("container_name") in known:
-                return name
-        return None
+
+def _service_of(
+    services: Mapping[str, Mapping[str, Any]], sought: Sought, configured: str | None
+) -> str | None:
+    """Return the service whose container is meant, as `find_container` would find it."""
+    known = {configured} if configured else {*sought.services, *sought.names}
+    for name, one in services.items():
+        if name in known or one.get("container_name") in known:
+            return name
+    return None

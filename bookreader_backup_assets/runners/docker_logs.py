@@ -8,6 +8,7 @@ cannot give back, such as `none`, is a `SourceError`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from bookreader_backup_assets.runners.logs import JOINED, Line, Source
 
 _BORDER = timedelta(minutes=1)
 """How far out of order lines may be: so much more is asked of the engine than is wanted."""
+_LAG = 0.5  # seconds from a program into its driver, on a host that is busy
 _RECEIVED = 256 * 1024
 _HEADER = 8  # stream number, three zeros, length of the payload: four bytes, big-endian
 _STREAMS = {0: b"stdout", 1: b"stdout", 2: b"stderr"}
@@ -63,10 +65,12 @@ class DockerLogs:
                 f"there is no container{where}, and so there are no logs",
                 hint="start it (docker compose up -d), or correct BACKUP_COMPOSE_PROJECT",
             )
-        return [self._source(one) for one in found]
+        return [source for one in found if (source := self._still_there(one)) is not None]
 
     def lines(self, source: Source, since: str, until: str) -> Iterator[Line]:
-        """See `Logs.lines`."""
+        """See `Logs.lines`. A window that has just ended is given the time that a line takes to be kept."""
+        ended = (datetime.now(UTC) - instant_of(until)).total_seconds()
+        time.sleep(min(_LAG, max(0.0, _LAG - ended)))
         border = {"since": _seconds(since, -_BORDER), "until": _seconds(until, _BORDER)}
         first, last = since.encode("ascii"), until.encode("ascii")
         with closing(self._read(source, border)) as asked:
@@ -85,6 +89,15 @@ class DockerLogs:
         driver = {"Type": source.about["driver"], "Config": source.about["options"]}
         with closing(self._read(source, {})) as lines:
             return not may_have_rotated(driver, (line.message for line in lines))
+
+    def _still_there(self, listed: dict[str, Any]) -> Source | None:
+        """Return the source, or None if the container was removed since it was listed."""
+        try:
+            return self._source(listed)
+        except SourceAbsentError:
+            if any(one["Id"] == listed["Id"] for one in containers(self.engine, project=self.project)):
+                raise
+            return None
 
     def _source(self, listed: dict[str, Any]) -> Source:
         name = name_of(listed)

@@ -52,6 +52,11 @@ class LogFile:
 
     def _read(self, source: Source) -> Generator[Line, None, None]:
         """Yield every line, the rotated file's first; a line without a stamp belongs to the one before."""
+        if not self.path.parent.is_dir():
+            raise SourceError(
+                f"there is no folder {self.path.parent} for the log of {source.name}",
+                hint="make it, writable by this user, or correct BACKUP_LOG",
+            )
         stamp = b""
         for path in (self._rotated, self.path):
             try:

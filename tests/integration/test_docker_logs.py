@@ -102,9 +102,10 @@ def test_every_line_of_both_streams(logs, logged, driver):
     assert logs.oldest(source) == stamps[0]
 
 
-def test_from_an_instant_to_an_instant_exactly(logs, logged):
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_from_an_instant_to_an_instant_exactly(logs, logged, driver):
     """The first instant belongs to a window and the last does not, to the nanosecond."""
-    source = logged("for i in 1 2 3 4 5; do echo $i; done")
+    source = logged("for i in 1 2 3 4 5; do echo $i; done", driver=driver)
     stamps = [line.stamp.decode() for line in logs.lines(source, *EVER)]
     assert [m for _, m in told(logs.lines(source, stamps[1], stamps[3]))] == ["2", "3"]
     after = stamps[1][:-4] + f"{int(stamps[1][-4:-1]) + 1:03}Z"
@@ -182,6 +183,17 @@ def test_a_container_that_has_gone(engine, logs, logged):
     engine.api.remove_container(source.id)
     with pytest.raises(SourceAbsentError, match="has gone"):
         list(logs.lines(source, *EVER))
+
+
+def test_a_container_that_goes_while_they_are_listed(engine, logs, logged):
+    """One that is removed between two questions is left out; an engine that is gone is an error."""
+    source = logged("echo here")
+    logged("echo there")
+    (listed,) = [one for one in engine.api.containers(all=True) if one["Id"] == source.id]
+    engine.api.remove_container(source.id)
+    assert logs._still_there(listed) is None
+    with pytest.raises(SourceAbsentError, match="cannot be reached"):
+        DockerLogs(Engine("unix:///nowhere/at/all"), logs.project)._still_there(listed)
 
 
 def test_rotated_lines_are_known_to_be_gone(logs, logged):

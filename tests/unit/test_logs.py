@@ -374,3 +374,5 @@ class TestProgramLog:
         assert LogFile(tmp_path / "absent").oldest(one) is None
         with pytest.raises(SourceError, match="cannot be read"):
             LogFile(tmp_path).oldest(one)
+        with pytest.raises(SourceError, match="there is no folder"):
+            LogFile(tmp_path / "absent" / "log").oldest(one)

@@ -24,7 +24,7 @@ CATCH_UP = 48
 def archive_hour(installation: Installation, hour: str) -> tuple[Entry, bool]:
     """Archive the logs of an hour, such as `2025-10-24-02:00` (UTC), and return the entry, and if it is new.
 
-    An hour that is archived and verified is not archived again: later, the engine has less of it, never
+    One that is there is archived again only if its checks failed: later, the engine has less of it, never
     more. Raises `RefusedError` for an hour that is not over, and what a capture raises.
     """
     component = installation.component(LOGS)
@@ -32,8 +32,8 @@ def archive_hour(installation: Installation, hour: str) -> tuple[Entry, bool]:
         raise RefusedError(f"{LOGS} is not an archive of hours")
     begin = begin_of(hour)
     catalog = Catalog(installation.vault)
-    held = catalog.newest(LOGS, set_id=hour, verified=True)
-    if held is not None:
+    held = catalog.newest(LOGS, set_id=hour)
+    if held is not None and catalog.standing(held).verdict is not Verdict.FAILED:
         return held, False
     return capture(installation, replace(component, since=begin, until=begin + HOUR), hour)
 

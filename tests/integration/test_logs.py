@@ -116,6 +116,22 @@ def test_an_hour_of_this_programs_own(logging, own_log, clock):
     assert Catalog(logging.vault).newest(LOGS, verified=True) == entry
 
 
+def test_an_hour_is_archived_again_only_if_it_failed(logging, clock):
+    """What is there stays, checked or not; an archive that is damaged is replaced by a new one."""
+    first, _ = archive_hour(logging, "2026-06-10-11:00")
+    assert archive_hour(logging, "2026-06-10-11:00") == (first, False)
+    path = logging.vault.local_path(first.name)
+    path.chmod(0o600)
+    path.write_bytes(b"x" * first.size)
+    proof = verify(logging, logging.component(LOGS), first)
+    assert {o.check for o in proof.checks if o.verdict is Verdict.FAILED} == {"readable", "sha256"}
+    clock.forward(seconds=1)
+    again, new = archive_hour(logging, "2026-06-10-11:00")
+    verify(logging, logging.component(LOGS), again)
+    assert new
+    assert Catalog(logging.vault).newest(LOGS, set_id="2026-06-10-11:00", verified=True) == again
+
+
 def test_a_labelled_set_has_what_was_logged_since_the_last_hour(logging, own_log, clock):
     """Its logs go on from the newest archived hour to now, and are no hour's archive."""
     captured(logging, "redis/rdb")

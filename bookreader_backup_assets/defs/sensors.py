@@ -69,7 +69,7 @@ def missed_today(
         for component in plan.rows
         if plan.due_on(component, today)
         and _is_past(installation, plan, component)
-        and not all(_is_captured(catalog, asset, today) for asset in _assets(installation, component))
+        and not all(_is_captured(catalog, asset, today.isoformat()) for asset in _assets(installation, component))
         and not _has_run(instance, component, today.isoformat())
     ]
     whole = plan.full_on(today)  # and close together, also where a part of it was captured by itself
@@ -127,12 +127,14 @@ def to_seal(  # noqa: PLR0917 - one each
     if under_way(instance, day):
         return dg.SkipReason(f"{day}: something is under way")
     planned = planned_of(installation, day, asset)
-    held = [one for one in planned if catalog.of_day(one, day)]
+    today = day == installation.today()
+    has = _is_captured if today else Catalog.of_day  # what was adopted today ends nothing
+    held = [one for one in planned if has(catalog, one, day)]
     ended = {one.split("/")[0] for one in held} | {f.asset.split("/")[0] for f in catalog.failures(day)}
     components = dict.fromkeys(one.split("/")[0] for one in planned)
     if not ended & components.keys():
         return dg.SkipReason(f"{day}: nothing to seal")
-    for component in components if day == installation.today() else ():
+    for component in components if today else ():
         to_come = not _is_past(installation, plan, component) and not _has_run(instance, component, day)
         if component not in ended and to_come:
             return dg.SkipReason(f"{day}: {component} is still to come")
@@ -156,9 +158,9 @@ def _recent(installation: Installation, catalog: Catalog) -> list[str]:
     return sorted({today.isoformat(), (today - _DAY).isoformat(), *late})
 
 
-def _is_captured(catalog: Catalog, asset: str, day: date) -> bool:
+def _is_captured(catalog: Catalog, asset: str, day: str) -> bool:
     """Whether a day has an artifact of its own night: one that was adopted, filed later, is not that."""
-    entry = catalog.of_day(asset, day.isoformat())
+    entry = catalog.of_day(asset, day)
     return entry is not None and not entry.late
 
 

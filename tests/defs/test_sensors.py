@@ -153,6 +153,11 @@ class TestSealAfter:
         night.capture("redis/rdb")
         assert "storage is still to come" in night.say("seal_after")
 
+    def test_what_was_adopted_today_has_not_ended(self, night):
+        """The night's own captures are still to come."""
+        night.capture("redis/rdb", label="adopted", late=True)
+        assert "nothing to seal" in night.say("seal_after")
+
     def test_seals_after_the_last(self, night):
         """When all that is planned has ended, the day is sealed, and then left alone."""
         night.capture("redis/rdb")

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# or every program would compile this package's modules again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check-machine clean
 

@@ -12,6 +12,7 @@ from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import DamagedError, RefusedError
 from bookreader_backup_assets.core.restore_plan import Options
+from bookreader_backup_assets.core.set_id import label_of
 
 LATEST = "latest"
 SCENARIOS = {
@@ -75,8 +76,8 @@ def _failure(catalog: Catalog, entry: Entry) -> str:
 
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
-    held_in = {e.set for e in catalog.entries() if e.regular and e.asset in assets}
-    days = sorted(held_in, reverse=True)
+    held_in = set[str]().union(*(catalog.sets_of(asset) for asset in assets))
+    days = sorted((one for one in held_in if label_of(one) is None), reverse=True)
     for day in days:
         held = [catalog.of_day(asset, day) for asset in assets]
         if all(_is_good(catalog, entry) for entry in held):

@@ -233,7 +233,7 @@ def test_the_manifest_follows_by_itself(live, sealed, vault, days):
     assert tags(sealed)["dagster/partition"] == days[-1]
     assert live.checks("backup_set/manifest", days[-1])["complete"] == "SUCCEEDED"
     newest = Catalog(vault).newest("backup_set/manifest", set_id=days[-1])
-    assert newest.fingerprint["members"] == 5
+    assert newest.fingerprint["members"] == 6
 
 
 def test_checks_alone(live, sealed, vault, days):

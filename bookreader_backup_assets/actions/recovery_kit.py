@@ -48,7 +48,7 @@ def text(kit: Kit) -> str:
         ("plan", kit.plan),
         ("configuration", f"of {kit.config}"),
         ("storage", f"of {kit.storage}"),
-        ("key", f"{kit.key_id}, a passphrase, in {kit.key_file}"),
+        ("key", f"{kit.key_id}, a passphrase, in {kit.key_file}" if kit.key_id else "none here"),
         *([("earlier keys", old)] if old else []),
         ("passphrase", key),
     ]

@@ -10,13 +10,14 @@ from pathlib import Path
 import click
 
 from bookreader_backup_assets.actions import keys
+from bookreader_backup_assets.actions.init_plan import IDENTITY
 from bookreader_backup_assets.actions.init_writes import alone
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.keys import Held, Opens
 from bookreader_backup_assets.actions.recovery_kit import Kit, text
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
-from bookreader_backup_assets.core.errors import BackupError, KeyMissingError, RefusedError
+from bookreader_backup_assets.core.errors import BackupError, KeyMissingError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.secret import key_id
 from bookreader_backup_assets.runners.docker import POSTGRESQL, Engine, find_container
 from bookreader_backup_assets.settings import Settings, load_settings, old_keys, read_file, settings_files
@@ -44,7 +45,7 @@ def listing(as_json: bool) -> None:
     artifact's key is not on this machine: copy it back, and name its file in BACKUP_OLD_KEY_FILES.
     """
     settings = load_settings()
-    installation = assemble(settings)
+    installation = _installation(settings)
     found = keys.who_opens(installation, held_keys(settings))
     unread = [str(path) for path, key in old_keys(settings).items() if key is None]
     good = all(one.good for one in found)
@@ -87,7 +88,7 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
         settings = load_settings()
         if not settings.key:
             raise KeyMissingError("there is no key yet", hint="bookreader-backup init makes one")
-        held, installation = held_keys(settings), assemble(settings)
+        held, installation = held_keys(settings), _installation(settings)
         folder = held[0].file.absolute().parent if held[0].file else file.absolute().with_suffix(".secrets")
         lost = [path for path, key in old_keys(settings).items() if key is None]
         target = keys.rotate(installation, file, held, folder, new_file=new_key_file, lost=lost)
@@ -118,7 +119,7 @@ def kitting(show_key: bool) -> None:
     bookreader-backup key kit --show-key | lpr
     """  # noqa: D301 - click's mark for a block that keeps its lines
     settings = load_settings()
-    output.say(kit(settings, assemble(settings), show_key=show_key))
+    output.say(kit(settings, _installation(settings), show_key=show_key))
 
 
 def kit(settings: Settings, installation: Installation, *, show_key: bool = False) -> str:
@@ -139,7 +140,7 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
             settings=", ".join(files) or "the environment",
             plan=f"{settings.plan}, timezone {installation.zone.key}",
             at=installation.now(),
-            key_id=installation.key_id or "none",
+            key_id=installation.key_id or "",
             key_file=str(held[0].file.absolute()) if settings.key and held[0].file else "KEY-FILE",
             old_keys=tuple(f"{key_id(one.key, installation.id)} in {one.file}" for one in old),
             database=database,
@@ -149,6 +150,19 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
             key=settings.key if show_key else None,
         )
     )
+
+
+def _installation(settings: Settings) -> Installation:
+    """Return the installation whose vault is there: looking makes none. Raises `NotFoundError`."""
+    installation = assemble(settings)
+    try:
+        installation.vault.stat(IDENTITY)
+    except NotFoundError:
+        raise NotFoundError(
+            f"there is no vault at {settings.vault} yet",
+            hint="bookreader-backup init, or correct BACKUP_VAULT",
+        ) from None
+    return installation
 
 
 def _postgresql(settings: Settings) -> str:

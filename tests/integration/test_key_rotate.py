@@ -167,3 +167,21 @@ def test_a_rotation_that_could_not_count_is_refused(tmp_path, settings, environ,
     assert done.returncode == 2
     assert said in done.stderr
     assert not list(tmp_path.glob("key-*"))
+
+
+@pytest.mark.parametrize("words", [["list"], ["kit"]])
+def test_looking_makes_no_vault(tmp_path, words):
+    """Without one it says so, and what to do."""
+    done = subprocess.run(
+        [PROGRAM, "key", *words],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "BACKUP_VAULT": str(tmp_path / "v")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there is no vault" in done.stderr
+    assert "bookreader-backup init" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -131,22 +131,22 @@ class Settings(BaseModel):
     )
     env_file: Path | None = Field(
         None,
-        description="Only in the environment: the file with these settings, instead of the two in the "
+        description="Only in the environment: the file with these settings, instead of one in the "
         "working folder",
     )
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | None = None) -> Settings:
-    """Return the settings in `environ` (default: this process's) over those in files.
+    """Return the settings in `environ` (default: this process's) over those in a file.
 
-    The files are `env_file`, or `settings_files`. Raises `SettingsError` naming the variable, the line of a
-    file, and what may stand there.
+    The file is `env_file`, or that of `settings_file`. Raises `SettingsError` naming the variable, the line
+    of the file, and what may stand there.
     """
     environ = os.environ if environ is None else environ
-    files = settings_files(environ) if env_file is None else (env_file,)
+    file = settings_file(environ) if env_file is None else env_file
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for given in (*map(read_file, files), {name: (value, name) for name, value in environ.items()}):
+    for given in (read_file(file), {name: (value, name) for name, value in environ.items()}):
         ours = {name: given[name] for name in given if name.startswith(PREFIX)}
         # of one source, a value set directly wins over one in a file, and either over an empty one
         for variable in sorted(ours, key=lambda name: (ours[name][0] != "", not name.endswith("_FILE"))):
@@ -161,18 +161,19 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
         raise SettingsError(f"{origins[str(first['loc'][0])]}: {first['msg']}") from None
 
 
-def settings_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the files that settings are read from, there or not; of two, the second wins.
+def settings_file(environ: Mapping[str, str]) -> Path:
+    """Return the file that settings are read from, there or not: our own, or `.env` where there is none.
 
-    Raises `SettingsError` if the environment names one that is not there.
+    Beside our own, `.env` is not read: what begins with BACKUP_ there may be somebody else's. Raises
+    `SettingsError` if the environment names a file that is not there.
     """
     if not (named := environ.get(ENV_FILE)):
-        return Path(".env"), Path(FILE)
+        return Path(FILE) if Path(FILE).exists() else Path(".env")
     if not Path(named).is_file():
         raise SettingsError(
             f"{ENV_FILE} names {named}, which is no file", hint=f"correct it, or unset {ENV_FILE}"
         )
-    return (Path(named),)
+    return Path(named)
 
 
 def old_keys(settings: Settings) -> dict[Path, Secret | None]:

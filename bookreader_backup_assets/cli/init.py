@@ -31,6 +31,7 @@ from bookreader_backup_assets.settings import (
     load_settings,
     read_file,
     secret_variables,
+    variables,
 )
 
 _NO_DOCKER = """\
@@ -148,7 +149,8 @@ def _existing(settings_file: Path, *, default: bool) -> Path | None:
     beside = Path(".env").absolute()
     if settings_file.exists():
         return settings_file
-    return beside if default and beside.is_file() and read_file(beside) else None
+    ours = {known for name in variables() for known in (name, f"{name}_FILE")}
+    return beside if default and beside.is_file() and ours & {*read_file(beside)} else None
 
 
 def _proposal(told: Settings, environ: Mapping[str, str], project: str | None, vault: Path) -> Proposal:

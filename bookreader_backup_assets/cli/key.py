@@ -20,7 +20,14 @@ from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError, KeyMissingError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.secret import key_id
 from bookreader_backup_assets.runners.docker import POSTGRESQL, Engine, find_container
-from bookreader_backup_assets.settings import Settings, load_settings, old_keys, read_file, settings_files
+from bookreader_backup_assets.settings import (
+    FILE,
+    Settings,
+    load_settings,
+    old_keys,
+    read_file,
+    settings_file,
+)
 
 _VARIABLES = ("BACKUP_KEY", "BACKUP_KEY_FILE", "BACKUP_OLD_KEY_FILES")
 
@@ -126,7 +133,7 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
     """Return the recovery kit of an installation, without the passphrase unless it is to be shown."""
     held = held_keys(settings)
     old = [one for one in held if one.key is not settings.key]
-    files = [str(file.absolute()) for file in _files() if file.is_file() and read_file(file)]
+    file = settings_file(os.environ).absolute()
     reached: tuple[str, ...] = ()
     if settings.runner == "docker":
         reached = ("docker", "exec", "-i", "-e", "PGPASSWORD", "-e", f"PGUSER={settings.postgresql_user}")
@@ -137,7 +144,7 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
             host=installation.host,
             installation=installation.id,
             vault=settings.vault.expanduser().absolute(),
-            settings=", ".join(files) or "the environment",
+            settings=str(file) if read_file(file) else "the environment",
             plan=f"{settings.plan}, timezone {installation.zone.key}",
             at=installation.now(),
             key_id=installation.key_id or "",
@@ -180,14 +187,10 @@ def held_keys(settings: Settings) -> tuple[Held, ...]:
     return keys.as_held(settings.key, _key_file(), old_keys(settings))
 
 
-def _files() -> tuple[Path, ...]:
-    return settings_files(os.environ)
-
-
 def _key_file() -> Path | None:
     """The file that the key comes from, by the rules of `load_settings`; None where it is in the settings."""
-    sources = [{name: value for name, (value, _) in read_file(file).items()} for file in _files()]
-    for given in (dict(os.environ), *reversed(sources)):
+    named = {name: value for name, (value, _) in read_file(settings_file(os.environ)).items()}
+    for given in (dict(os.environ), named):
         if given.get("BACKUP_KEY"):
             return None
         if given.get("BACKUP_KEY_FILE"):
@@ -200,16 +203,12 @@ def _where_the_key_is() -> Path:
     if here := [name for name in _VARIABLES if os.environ.get(name)]:
         raise RefusedError(
             f"{here[0]} is set in the environment, which this program cannot change",
-            hint=f"move it to a settings file, such as ./{_files()[-1].name}, and unset it: then rotate",
+            hint=f"move it to a settings file, such as ./{FILE}, and unset it: then rotate",
         )
-    named = [file for file in _files() if any(name in _VARIABLES for name in read_file(file))]
-    if len(named) > 1:
-        raise RefusedError(
-            f"both {named[0]} and {named[1]} name keys", hint="have one of them name all keys: then rotate"
-        )
-    if not named:
-        raise KeyMissingError("no settings file names a key", hint="bookreader-backup init makes one")
-    return named[0]
+    file = settings_file(os.environ)
+    if not any(name in _VARIABLES for name in read_file(file)):
+        raise KeyMissingError(f"no key is named in {file}", hint="bookreader-backup init makes one")
+    return file
 
 
 def _sets(one: Opens) -> dict[str, str | None]:

@@ -69,6 +69,7 @@ def test_without_docker(init, told, tmp_path):
     assert block["BACKUP_RUNNER"] == told["BACKUP_RUNNER"]
     assert not list((tmp_path / "here").iterdir())
 
+    (tmp_path / "here" / ".env").write_text("BACKUP_DIR=/somebody/elses\n")
     vault = str(tmp_path / "vault")
     given = {name: told[name] for name in block}
     done = init("init", "--vault", vault, "--plan", "development", **given)

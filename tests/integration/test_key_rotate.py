@@ -141,8 +141,8 @@ def test_an_old_set_is_restored(home, run, embedded_bookreader):
     ("settings", "environ", "said"),
     [
         ("", {"BACKUP_KEY": "x"}, "BACKUP_KEY is set in the environment"),
-        ("", {}, "no settings file names a key"),
-        ("BACKUP_KEY=x\n", {}, "both .env and bookreader-backup.env name keys"),
+        ("", {}, "no key is named in .env"),
+        ("BACKUP_PLAN=production\n", {}, "no key is named in bookreader-backup.env"),
     ],
 )
 def test_a_rotation_that_could_not_count_is_refused(tmp_path, settings, environ, said):

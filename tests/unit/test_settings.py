@@ -213,13 +213,12 @@ def test_a_missing_file_ending_is_suggested(env_file):
     assert "BACKUP_KEY_FILE" in _refused(env_file, BACKUP_KEYFILE="x").hint
 
 
-def test_our_own_file_wins_over_bookreaders(tmp_path, monkeypatch):
-    """`bookreader-backup.env` beside BookReader's `.env` is read too, and its values are taken."""
+def test_our_own_file_is_read_alone(tmp_path, monkeypatch):
+    """Beside it, BookReader's `.env` is not read: what its BACKUP_ means may be something else."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("BACKUP_PLAN=one\nBACKUP_TIMEZONE=Asia/Omsk\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("BACKUP_PLAN=one\nBACKUP_DIR=/x\n", encoding="utf-8")
     (tmp_path / "bookreader-backup.env").write_text("BACKUP_PLAN=two\n", encoding="utf-8")
-    found = load_settings({})
-    assert (found.plan, found.timezone) == ("two", "Asia/Omsk")
+    assert load_settings({}).plan == "two"
 
 
 def test_another_file_may_be_named(tmp_path, monkeypatch):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bookreader_backup_assets.actions.init_proposal import Proposal
 from bookreader_backup_assets.actions.init_writes import ignore, line, make_folder, write_new
 from bookreader_backup_assets.actions.keys import new_passphrase, read_key
 from bookreader_backup_assets.core.errors import RefusedError
@@ -17,7 +18,24 @@ from bookreader_backup_assets.core.secret import Secret
 IDENTITY = "installation.json"
 _DEFAULT = Path("/var/backups/bookreader")
 _BESIDE = "-vault"
+_ZONES = "zoneinfo/"
+_HERE = Path("/etc/localtime")
 _NAMES = {"BACKUP_POSTGRESQL_PASSWORD": "postgresql", "BACKUP_REDIS_PASSWORD": "redis"}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings by variable: `values` go into the settings file, `secrets` into files of their own.
+
+    `seen` is what they were made of, as subject and text; `problems` is what could not be found out.
+    `storage` is the folder of this machine, or the volume, that the vault must not lie in.
+    """
+
+    values: Mapping[str, str]
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    seen: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,15 @@ def default_vault() -> Path:
     above = next(folder for folder in _DEFAULT.parents if folder.exists())
     folder = _DEFAULT if os.access(above, os.W_OK) else Path.home() / "bookreader-backups"
     return folder if _is_ours_or_free(folder) else folder.with_name(folder.name + _BESIDE)
+
+
+def host_zone(link: Path = _HERE) -> str:
+    """Return this host's timezone, or nothing where that is UTC or cannot be told."""
+    with suppress(OSError, ZoneInfoNotFoundError, ValueError):
+        name = str(link.resolve()).partition(_ZONES)[2]
+        if name.rpartition("/")[2] not in {"", "UTC", "UCT", "Universal", "Zulu"}:
+            return ZoneInfo(name).key
+    return ""
 
 
 def check(writes: Writes) -> None:

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bookreader_backup_assets.actions import init_access, init_folders
 from bookreader_backup_assets.actions.discover import BookReader, Named, choose
 from bookreader_backup_assets.actions.init_access import Access
+from bookreader_backup_assets.actions.init_plan import Proposal, host_zone
+from bookreader_backup_assets.actions.init_writes import git_top
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners import docker_project
 from bookreader_backup_assets.runners.docker import POSTGRESQL, REDIS, STORAGE, Sought, find_container
 from bookreader_backup_assets.runners.docker_engine import Engine
-
-_ZONES = "zoneinfo/"
-_HERE = Path("/etc/localtime")
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """Settings by variable: `values` go into the settings file, `secrets` into files of their own.
-
-    `seen` is what they were made of, as subject and text; `problems` is what could not be found out.
-    `storage` is the folder of this machine, or the volume, that the vault must not lie in.
-    """
-
-    values: Mapping[str, str]
-    secrets: Mapping[str, Secret] = field(default_factory=dict)
-    seen: tuple[tuple[str, str], ...] = ()
-    problems: tuple[str, ...] = ()
-    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,20 +118,6 @@ def propose(engine: Engine, told: Told, *, here: Path, vault: Path) -> Proposal:
         problems=tuple(look.problems()),
         storage=place.source if place else "",
     )
-
-
-def git_top(path: Path) -> Path | None:
-    """Return the top of the git tree that a path lies in, there or not yet; None outside of one."""
-    return next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
-
-
-def host_zone(link: Path = _HERE) -> str:
-    """Return this host's timezone, or nothing where that is UTC or cannot be told."""
-    with suppress(OSError, ZoneInfoNotFoundError, ValueError):
-        name = str(link.resolve()).partition(_ZONES)[2]
-        if name.rpartition("/")[2] not in {"", "UTC", "UCT", "Universal", "Zulu"}:
-            return ZoneInfo(name).key
-    return ""
 
 
 def _containers(

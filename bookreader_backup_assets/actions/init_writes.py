@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bookreader_backup_assets.actions.init_proposal import git_top
 from bookreader_backup_assets.core.errors import RefusedError, SourceError
 
 _PARTIAL = ".bookreader-backup.partial"
@@ -84,6 +83,11 @@ def ignore(paths: Iterable[Path]) -> list[Path]:
             _put(file, text, 0o644)
         written.append(file)
     return written
+
+
+def git_top(path: Path) -> Path | None:
+    """Return the top of the git tree that a path lies in, there or not yet; None outside of one."""
+    return next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
 
 
 def line(variable: str, value: str) -> str:

@@ -12,9 +12,7 @@ import click
 
 from bookreader_backup_assets.actions import init_plan
 from bookreader_backup_assets.actions.examine import Finding
-from bookreader_backup_assets.actions.init_access import Access
-from bookreader_backup_assets.actions.init_plan import Writes
-from bookreader_backup_assets.actions.init_proposal import Proposal, Told, host_zone, propose
+from bookreader_backup_assets.actions.init_plan import Proposal, Writes, host_zone
 from bookreader_backup_assets.actions.init_writes import alone
 from bookreader_backup_assets.actions.installation import Installation, utc_now
 from bookreader_backup_assets.actions.keys import who_opens
@@ -22,7 +20,6 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import doctor, output
 from bookreader_backup_assets.cli.key import held_keys, kit
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
-from bookreader_backup_assets.runners.docker_engine import Engine
 from bookreader_backup_assets.settings import (
     ENV_FILE,
     FILE,
@@ -156,6 +153,10 @@ def _existing(settings_file: Path, *, default: bool) -> Path | None:
 def _proposal(told: Settings, environ: Mapping[str, str], project: str | None, vault: Path) -> Proposal:
     if told.runner == "local":
         return _as_told(told, environ)
+    from bookreader_backup_assets.actions.init_access import Access
+    from bookreader_backup_assets.actions.init_proposal import Told, propose
+    from bookreader_backup_assets.runners.docker_engine import Engine
+
     given = "postgresql_user" in told.model_fields_set or told.postgresql_password
     access = Access(
         told.postgresql_database if "postgresql_database" in told.model_fields_set else "",

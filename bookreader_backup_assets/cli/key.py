@@ -19,7 +19,6 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError, KeyMissingError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.secret import key_id
-from bookreader_backup_assets.runners.docker import POSTGRESQL, Engine, find_container
 from bookreader_backup_assets.settings import (
     FILE,
     Settings,
@@ -176,6 +175,8 @@ def _postgresql(settings: Settings) -> str:
     """The container's name, where the engine can be asked."""
     if settings.postgresql_container:
         return settings.postgresql_container
+    from bookreader_backup_assets.runners.docker import POSTGRESQL, Engine, find_container
+
     try:
         return find_container(Engine(), POSTGRESQL, project=settings.compose_project)
     except BackupError:

@@ -12,8 +12,8 @@ import pytest
 
 from bookreader_backup_assets.actions import init_access, init_folders, init_plan, init_writes
 from bookreader_backup_assets.actions.discover import BookReader, choose
-from bookreader_backup_assets.actions.init_plan import Writes
-from bookreader_backup_assets.actions.init_proposal import Proposal, git_top, host_zone
+from bookreader_backup_assets.actions.init_plan import Proposal, Writes, host_zone
+from bookreader_backup_assets.actions.init_writes import git_top
 from bookreader_backup_assets.core.errors import RefusedError, SourceError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.runners.docker_project import Container, Mount

@@ -12,6 +12,7 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.settings import Settings
+from tests.fixtures.code import repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 WRITE = "INSERT INTO generated_images (book, path) SELECT 1, 'written' FROM generate_series(1, 20)"
@@ -37,6 +38,7 @@ def installation(bookreader_containers, tmp_path, monkeypatch):
             storage_path=there.storage_path,
             config_root=tmp_path / "config",
             config_paths=(".env",),
+            code_path=repository(tmp_path / "code"),
         )
     )
 

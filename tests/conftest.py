@@ -15,8 +15,23 @@ pytest_plugins = [
     "tests.fixtures.guide",
 ]
 
+LONGEST = (
+    "test_tools_find_nothing[mypy]",
+    "killed_at_random_moments",
+    "test_restore_crashes.py",
+    "test_restore_killed.py",
+    "test_runbooks.py",
+    "test_restores.py",
+)
+
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:
     del os.environ[name]  # a developer's own settings are not the tests'
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

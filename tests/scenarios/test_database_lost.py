@@ -15,15 +15,16 @@ def names(bookreader):
 
 def test_a_dropped_database_comes_back(bookreader):
     """Every table, row, owner and grant is as it was captured, and nothing else is left on the server."""
-    before = bookreader.rows()
-    bookreader.back_up("postgresql")
-    others = names(bookreader)
-    bookreader.sql(f'DROP DATABASE "{bookreader.database}" WITH (FORCE)', "postgres")
-    report = restore(bookreader.installation, "postgresql", confirm=bookreader.database)
+    there = bookreader
+    before = there.rows()
+    there.back_up("postgresql")
+    others = names(there)
+    there.sql(f'DROP DATABASE "{there.database}" WITH (FORCE)', "postgres")
+    report = restore(there.installation, "postgresql", confirm=there.database)
     assert report.good, report
     assert report.safety == "absent"
-    assert bookreader.rows() == before
-    assert names(bookreader) == others
+    assert there.rows() == before
+    assert names(there) == others
 
 
 def test_a_damaged_database_is_replaced_and_can_be_had_back(bookreader):
@@ -42,24 +43,26 @@ def test_a_damaged_database_is_replaced_and_can_be_had_back(bookreader):
     assert {name for name in names(bookreader) if name.startswith(f"{bookreader.database}_")} == set()
 
 
-def test_nothing_is_touched_without_the_name_typed_back(bookreader):
+def test_nothing_is_touched_without_the_name_typed_back(embedded_bookreader):
     """Neither a plan nor a restore with another name does anything but look."""
-    bookreader.back_up("postgresql")
-    before, there = bookreader.rows(), names(bookreader)
-    planned = plan(bookreader.installation, "postgresql")
-    assert planned.target == bookreader.database
+    there = embedded_bookreader
+    there.back_up("postgresql")
+    before, known = there.rows(), names(there)
+    planned = plan(there.installation, "postgresql")
+    assert planned.target == there.database
     assert planned.preview.present
     with pytest.raises(RefusedError, match="not its name"):
-        restore(bookreader.installation, "postgresql", confirm="another")
-    assert (bookreader.rows(), names(bookreader)) == (before, there)
-    assert journals(bookreader.installation) == []
+        restore(there.installation, "postgresql", confirm="another")
+    assert (there.rows(), names(there)) == (before, known)
+    assert journals(there.installation) == []
 
 
-def test_the_report_is_in_the_vault(bookreader):
+def test_the_report_is_in_the_vault(embedded_bookreader):
     """What was done, from what, kept how, and how long each step took, can be read without a database."""
-    bookreader.back_up("postgresql")
-    report = restore(bookreader.installation, "postgresql", confirm=bookreader.database)
-    stored = find(bookreader.installation, report.id).report()
+    there = embedded_bookreader
+    there.back_up("postgresql")
+    report = restore(there.installation, "postgresql", confirm=there.database)
+    stored = find(there.installation, report.id).report()
     assert stored["result"] == "restored"
     assert [step["step"] for step in stored["steps"]] == ["safety", "beside", "compare", "swap", "confirm"]
     assert stored["safety"].startswith("postgresql/")

@@ -16,7 +16,7 @@ from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.journal import alone, find, journals, unfinished
 from bookreader_backup_assets.actions.seal import ManifestComponent, seal
 from bookreader_backup_assets.actions.system import restore_system
-from bookreader_backup_assets.actions.system_plan import plan_system
+from bookreader_backup_assets.actions.system_plan import PARTS, plan_system
 from bookreader_backup_assets.actions.undo import finish, undo
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.assembly import assemble
@@ -24,7 +24,7 @@ from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.settings import load_settings
 from tests.fixtures.docker import LABEL
 from tests.fixtures.installation import KEY
-from tests.fixtures.living import _KEYS, _ROWS, with_settings
+from tests.fixtures.living import _KEYS, _ROWS, at_once, with_settings
 from tests.fixtures.trees import look
 
 PROGRAM = [sys.executable, "-m", "bookreader_backup_assets"]
@@ -277,12 +277,12 @@ class WholeProject:
 
     @property
     def installation(self):
-        return assemble(load_settings(self.environ, env_file=Path(os.devnull)))
+        return at_once(assemble(load_settings(self.environ, env_file=Path(os.devnull))))
 
     def back_up(self):
         installation = self.installation
         day = installation.today()
-        for component in installation.components.values():
+        for component in (one for one in installation.components.values() if one.component in PARTS):
             entry, _ = capture(installation, component, day)
             verify(installation, component, entry)
         verify(installation, ManifestComponent(), seal(installation, day))
@@ -308,30 +308,16 @@ class WholeProject:
 
 @pytest.mark.docker
 @pytest.mark.xdist_group("docker")
-def test_a_host_that_is_gone_comes_back(project):
-    """Containers, volumes and the folder are gone: all of it is there again, runs, answers, and is equal."""
-    good = project.everything()
-    project.back_up()
-    project.made.lose()
-    made = project.installation
-    planned = plan_system(made)
-    assert all(part.replaces.startswith(("not there yet", "nothing")) for part in planned.parts), planned
-    assert not project.made.folder.exists()
-    report = restore_system(made, confirm=made.host)
-    assert report.good, report
-    project.requires_equal(good)
-    assert [step.step for step in report.steps] == [
-        "config", "images", "make", "postgresql", "redis", "storage", "up", "check",
-    ]  # fmt: skip
-    found = {outcome.check for outcome in report.outcomes}
-    assert {"postgresql/rows_equal", "services", "alembic_version", "references", "health"} <= found
-    assert find(made, report.id).report()["result"] == "restored"
+def test_a_damaged_project_comes_back_but_for_a_service_and_its_undo_goes_back(project):
+    """Over a system that runs: services are stopped meanwhile, and what was before can be had again.
 
-
-@pytest.mark.docker
-@pytest.mark.xdist_group("docker")
-def test_a_damaged_project_comes_back_and_its_undo_goes_back(project):
-    """Over a system that runs: services are stopped meanwhile, and what was before can be had again."""
+    One of them stays away: exit status 1, the service named with its log; rows, keys, files and
+    configuration are as captured, and the backend answers from them.
+    """
+    file = project.made.folder / "docker-compose.yml"
+    text, beat = file.read_text(), "celery-beat:\n    <<: *worker\n"
+    assert beat in text
+    file.write_text(text.replace(beat, beat + "    command: [sh, -c, 'echo no broker here; exit 3']\n"))
     good = project.everything()
     project.back_up()
     ran = project.made.services.running()
@@ -341,28 +327,9 @@ def test_a_damaged_project_comes_back_and_its_undo_goes_back(project):
     damaged = project.everything()
     made = project.installation
     assert plan_system(made).stops == ran
-    report = restore_system(made, confirm=made.host)
-    assert report.good, report
-    project.requires_equal(good)
-    assert undo(made, report.id, confirm=made.host).result == "undone"
     assert project.everything() == damaged
-    assert project.made.services.running() == ran
-
-
-@pytest.mark.docker
-@pytest.mark.xdist_group("docker")
-def test_a_service_that_stays_away_is_said_and_the_data_is_there(project):
-    """Exit status 1, the service named with its log; rows, keys and files are as captured."""
-    file = project.made.folder / "docker-compose.yml"
-    text = file.read_text()
-    beat = "celery-beat:\n    <<: *worker\n"
-    assert beat in text
-    file.write_text(text.replace(beat, beat + "    command: [sh, -c, 'echo no broker here; exit 3']\n"))
-    good = project.everything()
-    project.back_up()
-    project.made.lose()
     done = subprocess.run(
-        [*PROGRAM, "restore", "system", "--confirm", project.installation.host],
+        [*PROGRAM, "restore", "system", "--confirm", made.host],
         env={**os.environ, **project.environ},
         capture_output=True,
         text=True,
@@ -372,22 +339,34 @@ def test_a_service_that_stays_away_is_said_and_the_data_is_there(project):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "no broker here" in done.stdout
     assert "that the guide allows" in done.stdout
-    (journal,) = [one for one in journals(project.installation) if one.header["scenario"] == "system"]
-    bad = [one["check"] for one in journal.report()["outcomes"] if one["verdict"] != "passed"]
-    assert bad == ["services"]
+    (journal,) = journals_of_systems(project)
+    report = journal.report()
+    assert report["result"] == "restored"
+    assert {one["check"] for one in report["outcomes"] if one["verdict"] != "passed"} == {"services"}
+    assert next(step["said"] for step in report["steps"] if step["step"] == "stop") == ", ".join(ran)
     project.requires_equal(good)
+    undone = undo(made, journal.id, confirm=made.host)
+    assert undone.result == "undone"
+    assert [one.message.split()[0] for one in undone.outcomes] == [name for name in ran if "beat" in name]
+    assert project.everything() == damaged
+    assert {name for name in ran if "beat" not in name} <= set(project.made.services.running())
 
 
 @pytest.mark.docker
 @pytest.mark.xdist_group("docker")
 def test_from_a_machine_with_only_the_vault_the_key_and_this_package(project, image):
-    """A host that was just installed: one command in it brings everything back, with nothing of the old one.
+    """Containers, volumes and the folder are gone, and the host with them. One that was just installed:
+    one command in it brings everything back, with nothing of the old one. All of it is there again, runs,
+    answers, and is equal.
 
     It shares this machine's network, because the health URLs are asked on it, and the engine's socket.
     """
     good = project.everything()
     project.back_up()
     project.made.lose()
+    planned = plan_system(project.installation)
+    assert all(part.replaces.startswith(("not there yet", "nothing")) for part in planned.parts), planned
+    assert not project.made.folder.exists()
     project.made.folder.mkdir()
     package = Path(sys.modules["bookreader_backup_assets"].__file__).parent
     reads = {sys.prefix, sys.base_prefix, str(package), str(project.key)}
@@ -422,5 +401,12 @@ def test_from_a_machine_with_only_the_vault_the_key_and_this_package(project, im
         engine.api.remove_container(container, force=True, v=True)
     assert status == 0, said
     project.requires_equal(good)
-    (journal,) = [one for one in journals(project.installation) if one.header["scenario"] == "system"]
-    assert journal.report()["host"] == "rescue"
+    (journal,) = journals_of_systems(project)
+    report = journal.report()
+    assert (report["host"], report["result"]) == ("rescue", "restored")
+    assert [step["step"] for step in report["steps"]] == [
+        "config", "images", "make", "postgresql", "redis", "storage", "up", "check",
+    ]  # fmt: skip
+    found = {one["check"] for one in report["outcomes"] if one["verdict"] == "passed"}
+    assert {"postgresql/rows_equal", "services", "alembic_version", "references", "health"} <= found
+    assert len(found) == len(report["outcomes"])

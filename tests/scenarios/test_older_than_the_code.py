@@ -11,6 +11,7 @@ from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.settings import load_settings
+from tests.fixtures.living import at_once
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 ROWS = "SELECT count(*), md5(string_agg(concat_ws('|', id, title, file_path), ',' ORDER BY id)) FROM books"
@@ -28,20 +29,26 @@ def there(bookreader_project, tmp_path):
         "BACKUP_VAULT": str(tmp_path / "vault"),
         "BACKUP_KEY": "passphrase of the tests' own",
     }
-    installation = assemble(load_settings(environ, env_file=tmp_path / os.devnull))
+    installation = at_once(assemble(load_settings(environ, env_file=tmp_path / os.devnull)))
     for asset in ("postgresql/globals", "postgresql/dump"):
         component = installation.component(asset)
         verify(installation, component, capture(installation, component, installation.today())[0])
     return bookreader_project, installation
 
 
-def test_both_versions_are_shown_and_migrated(there):
-    """The plan has the dump's and the code's; with `--migrate` rows and version are what the code wants."""
+def test_both_versions_are_shown_and_migrated_if_asked(there):
+    """The plan has the dump's and the code's. Without `--migrate` the database is as it was captured, to the
+    version; with it, rows and version are what the code wants; undo brings back what was there.
+    """
     project, installation = there
     rows = project.sql(ROWS)
     (note,) = [note for note in plan(installation, "postgresql").preview.notes if "migration" in note]
     assert "20251024_01" in note
     assert "20251101_02" in note
+    project.sql("DELETE FROM generated_images; DELETE FROM books")
+    report = restore(installation, "postgresql", confirm="bookreader")
+    assert report.good, report
+    assert (project.sql(ROWS), project.sql(VERSION), project.sql(COLUMN)) == (rows, "20251024_01", "0")
     project.sql("DELETE FROM generated_images; DELETE FROM books")
     damaged = (project.sql(ROWS), project.sql(VERSION))
     report = restore(installation, "postgresql", options=Options(migrate=True), confirm="bookreader")
@@ -49,11 +56,3 @@ def test_both_versions_are_shown_and_migrated(there):
     assert (project.sql(ROWS), project.sql(VERSION), project.sql(COLUMN)) == (rows, "20251101_02", "1")
     undo(installation, report.id, confirm="bookreader")
     assert (project.sql(ROWS), project.sql(VERSION)) == damaged
-
-
-def test_without_it_nothing_is_migrated(there):
-    """The database is as it was captured, to the version."""
-    project, installation = there
-    report = restore(installation, "postgresql", confirm="bookreader")
-    assert report.good, report
-    assert (project.sql(VERSION), project.sql(COLUMN)) == ("20251024_01", "0")

@@ -95,8 +95,9 @@ def test_globs_folders_and_undo(bookreader):
     assert bookreader.installation.services.running() == running
 
 
-def test_into_a_folder_touches_nothing_live(bookreader, tmp_path):
+def test_into_a_folder_touches_nothing_live(embedded_bookreader, tmp_path):
     """What is wanted lies there under its path, as it was captured."""
+    bookreader = embedded_bookreader
     good = bookreader.files()
     bookreader.back_up("storage")
     shutil.rmtree(bookreader.storage / "covers")

@@ -17,24 +17,10 @@ from tests.fixtures.docker import until
 from tests.fixtures.living import with_settings
 
 
-def quick(there):
-    """Its services end at once: the ones of the tests do not listen to a signal."""
-    if there.kind != "docker":
-        return there
-    services = replace(there.installation.services, grace=1, settled=0.1)
-    return replace(there, installation=replace(there.installation, services=services))
-
-
-@pytest.fixture
-def bookreader(bookreader):
-    """A BookReader of the test's own, embedded or in containers, whose services end at once."""
-    return quick(bookreader)
-
-
 @pytest.fixture
 def contained(docker_bookreader):
-    """One in containers."""
-    return quick(docker_bookreader)
+    """A BookReader of the test's own in containers."""
+    return docker_bookreader
 
 
 def target(there):
@@ -67,18 +53,6 @@ def running(there):
     }
 
 
-def test_keys_come_back(bookreader):
-    """Every key of every database is as it was captured, and what was added since is gone."""
-    before = bookreader.keys()
-    bookreader.back_up("redis")
-    damage(bookreader)
-    assert bookreader.keys() != before
-    report = restored(bookreader)
-    assert report.good, report
-    assert "pre-restore" in report.safety
-    assert bookreader.keys() == before
-
-
 def test_a_flushed_redis_comes_back(bookreader):
     """Nothing was left, so there is nothing to keep; its undo leaves nothing again."""
     before = bookreader.keys()
@@ -92,13 +66,19 @@ def test_a_flushed_redis_comes_back(bookreader):
     assert bookreader.keys() == {0: "\n", 1: "\n", 2: "\n"}
 
 
-def test_a_restore_can_be_undone(bookreader):
-    """The damaged state is there again, and stays when Redis writes its append-only file anew."""
+def test_keys_come_back_and_that_can_be_undone(bookreader):
+    """Every key of every database is as it was captured, and what was added since is gone. Undone, the
+    damaged state is there again, and stays when Redis writes its append-only file anew.
+    """
+    before = bookreader.keys()
     bookreader.back_up("redis")
     damage(bookreader)
     damaged = bookreader.keys()
+    assert damaged != before
     report = restored(bookreader)
-    assert bookreader.keys() != damaged
+    assert report.good, report
+    assert "pre-restore" in report.safety
+    assert bookreader.keys() == before
     assert undo(bookreader.installation, report.id, confirm=report.target).result == "undone"
     assert bookreader.keys() == damaged
     accept(bookreader.installation, report.id, confirm=report.target)
@@ -119,8 +99,9 @@ def test_without_docker_it_outlives_a_restart(embedded_bookreader, redis_folder,
         assert replace(there, redis_cli=again.cli).keys() == before
 
 
-def test_nothing_is_touched_without_the_name_typed_back(bookreader):
+def test_nothing_is_touched_without_the_name_typed_back(embedded_bookreader):
     """Neither a plan nor a restore with another name does anything but look."""
+    bookreader = embedded_bookreader
     bookreader.back_up("redis")
     before = bookreader.keys()
     planned = plan(bookreader.installation, "redis")
@@ -132,8 +113,9 @@ def test_nothing_is_touched_without_the_name_typed_back(bookreader):
     assert journals(bookreader.installation) == []
 
 
-def test_a_dump_newer_than_the_server_is_refused(bookreader):
+def test_a_dump_newer_than_the_server_is_refused(embedded_bookreader):
     """Before anything is touched, with the version that is wanted."""
+    bookreader = embedded_bookreader
     bookreader.back_up("redis")
     damage(bookreader)
     before, name = bookreader.keys(), target(bookreader)

@@ -30,13 +30,18 @@ def overwrite(storage):
     (storage / "junk.bin").write_bytes(b"junk")
 
 
-@pytest.fixture
-def spoiled(bookreader):
-    """A BookReader whose storage was overwritten after a backup, and what it held before and then."""
+def spoil(bookreader):
+    """Back a BookReader up and overwrite its storage; return it, and what it held before and holds then."""
     good = bookreader.files()
     bookreader.back_up("storage")
     overwrite(bookreader.storage)
     return bookreader, good, bookreader.files()
+
+
+@pytest.fixture
+def spoiled(bookreader):
+    """See `spoil`."""
+    return spoil(bookreader)
 
 
 def target(there):
@@ -88,9 +93,20 @@ restore(made, "storage", options=Options(in_place=sys.argv[2] == "True"), confir
 
 
 @BOTH
-def test_killed_half_way_it_is_finished_and_the_services_run_again(spoiled, in_place):
+def test_killed_half_way_it_is_finished(embedded_bookreader, in_place):
+    """Whole or in place: what was begun is brought to its end."""
+    is_finished(*spoil(embedded_bookreader), in_place)
+
+
+@pytest.mark.docker
+@pytest.mark.xdist_group("docker")
+def test_killed_half_way_in_containers_the_services_run_again(docker_bookreader):
     """The journal knows which were stopped: one that did not run is not started."""
-    there, good, _ = spoiled
+    is_finished(*spoil(docker_bookreader), True)
+
+
+def is_finished(there, good, _, in_place):
+    """Restore in a process that ends half way; finish it here, and compare."""
     running = there.installation.services.running()
     argv = [sys.executable, "-c", KILLED, target(there), str(in_place)]
     done = subprocess.run(argv, env={**os.environ, **there.environ}, timeout=300, check=False)

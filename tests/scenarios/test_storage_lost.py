@@ -30,9 +30,18 @@ def leftovers(there):
     )
 
 
-@pytest.mark.parametrize("lost", [empty, shutil.rmtree], ids=["its content", "the folder"])
-def test_lost_storage_comes_back(bookreader, lost):
+def test_lost_content_comes_back(embedded_bookreader):
     """Every path with its owner, mode, time and content, nothing nested; undo takes it out again."""
+    comes_back(embedded_bookreader, empty)
+
+
+def test_a_lost_folder_comes_back(bookreader):
+    """The folder itself too, where containers have it mounted."""
+    comes_back(bookreader, shutil.rmtree)
+
+
+def comes_back(bookreader, lost):
+    """Lose it, restore it, compare it, undo that, restore it again, and accept."""
     good = bookreader.files()
     bookreader.back_up("storage")
     lost(bookreader.storage)
@@ -52,8 +61,9 @@ def test_lost_storage_comes_back(bookreader, lost):
     assert bookreader.files() == good
 
 
-def test_another_folder_touches_nothing(bookreader, tmp_path):
+def test_another_folder_touches_nothing(embedded_bookreader, tmp_path):
     """The set is laid out to be looked at, while the live folder stays as lost as it is."""
+    bookreader = embedded_bookreader
     good = bookreader.files()
     bookreader.back_up("storage")
     empty(bookreader.storage)

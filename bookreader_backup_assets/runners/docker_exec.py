@@ -96,8 +96,9 @@ class Exec:
                 raise CommandError(self.program, None, self.complaint(), what=what)
             time.sleep(0.01)
         self._ended = True
-        if status in {126, 127} and self._head.startswith(b"OCI runtime"):
-            said = self._head.decode("utf-8", "replace").strip()
+        refused = status == 126 and not self._stderr  # by the engine: the container ended just then
+        if refused or (status in {126, 127} and self._head.startswith(b"OCI runtime")):
+            said = self._head.decode("utf-8", "replace").strip() or "it has ended"
             raise SourceAbsentError(
                 f"{self.program} cannot be run in container {self._container}: {said}",
                 hint="is it the container that was meant?",

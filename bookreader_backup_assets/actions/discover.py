@@ -118,8 +118,8 @@ def _groups(containers: list[Container], named: Named) -> list[_Group]:
     found = []
     for project in sorted({one.project for one in containers}, key=lambda name: (name is None, name or "")):
         group = [one for one in containers if one.project == project]
-        postgresql = [one for one in group if _is(one, _POSTGRESQL_PROGRAMS, _POSTGRESQL_IMAGES)]
-        redis = [one for one in group if _is(one, _REDIS_PROGRAMS, _REDIS_IMAGES)]
+        postgresql = _servers(group, _POSTGRESQL_PROGRAMS, _POSTGRESQL_IMAGES)
+        redis = _servers(group, _REDIS_PROGRAMS, _REDIS_IMAGES)
         if project is None:  # what compose did not make may have nothing to do with each other
             postgresql = [one for one in postgresql if one.name in (*POSTGRESQL.names, named[0])]
             redis = [one for one in redis if one.name in (*REDIS.names, named[1])]
@@ -127,10 +127,19 @@ def _groups(containers: list[Container], named: Named) -> list[_Group]:
     return found
 
 
-def _is(one: Container, programs: frozenset[str], images: re.Pattern[str]) -> bool:
-    """Whether it is a server of that kind: by its programs; if none are known, by command, image and data."""
-    if one.programs:
-        return bool(one.programs & programs)
+def _servers(group: list[Container], programs: frozenset[str], images: re.Pattern[str]) -> list[Container]:
+    """Return the servers of that kind: what runs such a program; where none does, what looks like it.
+
+    A server that has just been started runs a script first, or initdb; one that is stopped runs nothing; and
+    the engine may not tell.
+    """
+    return [one for one in group if one.programs & programs] or [
+        one for one in group if _looks_like(one, programs, images)
+    ]
+
+
+def _looks_like(one: Container, programs: frozenset[str], images: re.Pattern[str]) -> bool:
+    """Whether its command, its image or the place of its data is that of such a server."""
     words = {word.rpartition("/")[2] for word in one.words}
     image = one.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     data = {mount.target for mount in one.mounts if mount.target.startswith("/var/lib/")}

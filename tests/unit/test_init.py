@@ -53,6 +53,14 @@ def test_servers_are_known_by_what_runs_in_them():
     assert there.others == (BACKEND, exporter, sentinel)
 
 
+def test_a_server_that_has_just_been_started_is_one():
+    """It makes its cluster first; and what has its image, to dump it, is none where the server runs."""
+    starting = replace(POSTGRES, programs=frozenset({"sh", "initdb"}))
+    assert choose([starting, REDIS]).postgresql == starting
+    dumping = replace(POSTGRES, name="app_dump_1", service="dump", programs=frozenset({"sh", "sleep"}))
+    assert choose([POSTGRES, dumping, REDIS]).postgresql == POSTGRES
+
+
 def test_where_the_engine_does_not_tell_the_image_and_the_command_do():
     """A filter before the engine may not let its question through."""
     quiet = [replace(one, programs=frozenset()) for one in (POSTGRES, REDIS, BACKEND)]

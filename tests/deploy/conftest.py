@@ -212,7 +212,7 @@ class Deployed:
         """What the vault holds."""
         return Catalog(self.vault)
 
-    def until(self, what: str, done: Callable[[], Any], within: float = 100) -> Any:
+    def until(self, what: str, done: Callable[[], Any], within: float = 180) -> Any:
         """Wait until `done` answers something true; a server that is not up yet is not an answer."""
         deadline = time.monotonic() + within
         while True:

@@ -66,7 +66,7 @@ class Booted:
         made = self.engine.api.exec_create(self.name, ["journalctl", "--no-pager", "-n", "80"])
         return self.engine.api.exec_start(made["Id"]).decode("utf-8", "replace")
 
-    def until(self, what: str, done: Callable[[], object], within: float = 100) -> None:
+    def until(self, what: str, done: Callable[[], object], within: float = 180) -> None:
         """Wait until `done` answers something true."""
         deadline = time.monotonic() + within
         while not done():

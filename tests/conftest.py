@@ -21,7 +21,6 @@ LONGEST = (
     "test_restore_crashes.py",
     "test_restore_killed.py",
     "test_runbooks.py",
-    "test_restores.py",
 )
 
 for name in [name for name in os.environ if name.startswith("BACKUP_")]:

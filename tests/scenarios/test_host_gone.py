@@ -307,7 +307,7 @@ class WholeProject:
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_a_damaged_project_comes_back_but_for_a_service_and_its_undo_goes_back(project):
     """Over a system that runs: services are stopped meanwhile, and what was before can be had again.
 
@@ -353,7 +353,7 @@ def test_a_damaged_project_comes_back_but_for_a_service_and_its_undo_goes_back(p
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_from_a_machine_with_only_the_vault_the_key_and_this_package(project, image):
     """Containers, volumes and the folder are gone, and the host with them. One that was just installed:
     one command in it brings everything back, with nothing of the old one. All of it is there again, runs,

@@ -13,7 +13,7 @@ from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.settings import load_settings
 from tests.fixtures.living import at_once
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("disasters")]
 ROWS = "SELECT count(*), md5(string_agg(concat_ws('|', id, title, file_path), ',' ORDER BY id)) FROM books"
 VERSION = "SELECT version_num FROM alembic_version"
 COLUMN = (

@@ -192,7 +192,7 @@ def rewrite(there):
 
 @pytest.mark.parametrize("undone", [False, True], ids=["restored", "undone"])
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_it_stays_whatever_redis_does_next(contained, undone):
     """Restarted, killed, written to and restarted, its append-only file written anew and restarted."""
     before = contained.keys()
@@ -227,7 +227,7 @@ def listing(there, *options):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_services_and_owners_are_as_they_were(contained):
     """Who ran runs again, who did not does not; Redis's files are its own, with their mode."""
     contained.back_up("redis")
@@ -246,7 +246,7 @@ def test_services_and_owners_are_as_they_were(contained):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_a_damaged_append_only_file(contained):
     """Redis does not start any more, so nothing can be captured of it; its files are kept for the undo."""
     before = contained.keys()
@@ -271,7 +271,7 @@ def test_a_damaged_append_only_file(contained):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_a_redis_that_never_ran(contained, start_container):
     """A container that was made and never started, with an empty volume, is filled and started."""
     before = contained.keys()
@@ -296,7 +296,7 @@ def test_a_redis_that_never_ran(contained, start_container):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_without_append_only_files(contained, start_container):
     """Only a dump.rdb counts, which the shutdown's save does not overwrite; undone, the old one is back."""
     old = contained.containers["redis"]
@@ -323,7 +323,7 @@ def test_without_append_only_files(contained, start_container):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_a_redis_that_does_not_come_back(contained, monkeypatch):
     """The end of its log is told, and the state from before is back."""
     from bookreader_backup_assets.components import redis_files

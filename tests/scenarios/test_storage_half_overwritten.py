@@ -99,7 +99,7 @@ def test_killed_half_way_it_is_finished(embedded_bookreader, in_place):
 
 
 @pytest.mark.docker
-@pytest.mark.xdist_group("docker")
+@pytest.mark.xdist_group("disasters")
 def test_killed_half_way_in_containers_the_services_run_again(docker_bookreader):
     """The journal knows which were stopped: one that did not run is not started."""
     is_finished(*spoil(docker_bookreader), True)

@@ -18,6 +18,7 @@ pytest_plugins = [
 LONGEST = (
     "test_tools_find_nothing[mypy]",
     "killed_at_random_moments",
+    "test_one_of_a_hundred_thousand",
     "test_restore_crashes.py",
     "test_restore_killed.py",
     "test_runbooks.py",

@@ -4,6 +4,7 @@ The live thing is a file here, so that every point can be tried; the real ones a
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bookreader_backup_assets.actions.capture import capture
-from bookreader_backup_assets.actions.journal import alone, journals, unfinished
+from bookreader_backup_assets.actions.journal import FOLDER, alone, journals, unfinished
 from bookreader_backup_assets.actions.restore import restore
 from bookreader_backup_assets.actions.restore_source import SCENARIOS
 from bookreader_backup_assets.actions.undo import finish, leave, undo
@@ -172,10 +173,11 @@ def make(request, installation, tmp_path):
 
 
 def reset(make) -> None:
-    """Make everything as it was before."""
+    """Make everything as it was before. Journals of what is settled go: each would be read again."""
     place, made = make()
     with alone(made):
         finish(made)
+    shutil.rmtree(made.vault.root / FOLDER, ignore_errors=True)
     place.write("live", "before")
     for name in SERVICES[:2]:
         place.write(f"{name}.runs", "yes")

@@ -160,12 +160,6 @@ def host(embedded_bookreader, redis_folder, vault, tmp_path):
                 there.run(f"redis-cli -p {port} SHUTDOWN NOSAVE")
 
 
-def test_this_program_is_not_there(host):
-    """What the commands below find on their path is ordinary: no Python that could import the package."""
-    script = "! command -v bookreader-backup\n! python3 -I -c 'import bookreader_backup_assets' 2>/dev/null"
-    assert host.run(script) == ""
-
-
 def test_the_page_sets_what_it_uses():
     """The values that a reader writes down are those that the test replaces, and each is used."""
     ((_, text),) = [block for block in blocks(PAGE) if block[0] == "values"]
@@ -177,8 +171,13 @@ def test_the_page_sets_what_it_uses():
 
 @pytest.mark.parametrize("encryption", ["passphrase", "public key"])
 def test_everything_comes_back_and_can_be_undone(host, embedded_bookreader, vault, encryption):
-    """Rows, owners, grants, keys, files and configuration are those captured; undo brings the others back."""
+    """Rows, owners, grants, keys, files and configuration are those captured; undo brings the others back.
+
+    What the commands find on their path is ordinary: no Python that could import the package.
+    """
     there = embedded_bookreader
+    script = "! command -v bookreader-backup\n! python3 -I -c 'import bookreader_backup_assets' 2>/dev/null"
+    assert host.run(script) == ""
     if encryption == "public key":
         encrypt_to_a_key(host, vault)
     before, contents = (host.rows(), host.keys()), host.contents()

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -121,7 +122,10 @@ def _having(names: tuple[str, ...], folders: list[Path]) -> Iterator[Path]:
 
 
 def _on_path() -> list[Path]:
-    return [Path(part) for part in os.get_exec_path() if os.path.isabs(part)]
+    """The folders of PATH, but for that of the virtual environment which runs this: it has the wheels'."""
+    own = os.path.realpath(Path(sys.prefix, "bin")) if sys.prefix != sys.base_prefix else None
+    folders = [Path(part) for part in os.get_exec_path() if os.path.isabs(part)]
+    return [folder for folder in folders if os.path.realpath(folder) != own]
 
 
 def _in_wheel(module: str, folder: str) -> list[Path]:

@@ -71,6 +71,19 @@ def test_the_newest_on_the_machine_is_taken(tmp_path, monkeypatch):
     assert programs.postgresql_programs(only="machine") == folders[1]
 
 
+def test_the_wheels_programs_are_not_the_machines(tmp_path, monkeypatch):
+    """What the virtual environment has is the last choice, also where its folder is first on PATH."""
+    own = _pretend(tmp_path / "venv" / "bin", (*programs.REDIS, *programs.POSTGRESQL), 99)
+    machine = _pretend(tmp_path / "usr" / "bin", (*programs.REDIS, *programs.POSTGRESQL), 98)
+    (tmp_path / "link").symlink_to(own)
+    monkeypatch.setattr(programs.sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setenv("PATH", os.pathsep.join(map(str, (own, tmp_path / "link", machine))))
+    assert programs.redis_programs() == machine
+    assert programs.postgresql_programs(only="machine") == machine
+    with pytest.raises(SourceAbsentError):
+        programs.redis_programs(at_least=99)
+
+
 def test_nothing_that_fits_is_an_error_with_a_hint():
     """Without programs the error says how to get some."""
     with pytest.raises(SourceAbsentError, match="no server programs of PostgreSQL 999 or newer") as caught:

@@ -42,7 +42,8 @@ def check_label(label: str) -> str:
     if not _LABEL.fullmatch(label) or label in KINDS:
         raise RefusedError(
             f"{label!r} cannot be a label",
-            hint="use lower-case letters, digits and dashes, beginning with a letter: pre-deploy",
+            hint="use at most 40 lower-case letters, digits and dashes, beginning with a letter: pre-deploy;"
+            f" but not {' or '.join(KINDS)}, which name kinds",
         )
     return label
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookreader_backup_assets.core.errors import RefusedError
-from bookreader_backup_assets.core.set_id import day_of, label_of, labelled_id
+from bookreader_backup_assets.core.set_id import day_of, is_set, label_of, labelled_id
 
 MOMENT = datetime.fromisoformat("2025-10-24T14:05")
 
@@ -33,16 +33,19 @@ def test_a_day_has_no_label():
     """Nor has anything else that is no labelled set."""
     assert [label_of(one) for one in ("2025-10-24", "2025-10-24-02:00", "x", "")] == [None] * 4
     assert day_of("2025-10-24") == date(2025, 10, 24)
+    found = [is_set(one) for one in ("2025-10-24", "2025-10-24_14-05-00_x", "2025-10-24-02:00", "2025-10")]
+    assert found == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
     "label", ["pre/deploy", "../x", "Pre", "", "1st", "a" * 41, "a b", "full", "a_b", "é"]
 )
 def test_what_can_be_no_label_is_refused(label):
-    """A slash, a space, capitals: names of files are made of it."""
+    """A slash, a space, capitals: names of files are made of it. The hint has the whole rule."""
     with pytest.raises(RefusedError, match="cannot be a label") as refused:
         labelled_id(MOMENT, label)
-    assert "pre-deploy" in refused.value.hint
+    for said in ("pre-deploy", "at most 40", "not full or incr"):
+        assert said in refused.value.hint
 
 
 def test_what_is_no_set_is_refused():

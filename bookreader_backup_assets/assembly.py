@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from bookreader_backup_assets import reach
-from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.hours import archived_until
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
@@ -101,12 +100,9 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
 
 
-def objectives(plan: Plan, catalog: Catalog) -> dict[str, timedelta]:
-    """Return how old the newest of each planned asset may get: of weeks and hours from the first one on."""
-    ages = plan.objectives.items()
-    every = {f"{component}/{one}": age for component, age in ages for one in ASSETS.get(component, ())}
-    daily = planned_assets(plan)
-    return {asset: age for asset, age in every.items() if asset in daily or catalog.newest(asset)}
+def objectives(plan: Plan) -> dict[str, timedelta]:
+    """Return how old the newest of each planned asset may get."""
+    return {f"{one}/{asset}": age for one, age in plan.objectives.items() for asset in ASSETS[one]}
 
 
 def drill_ground(

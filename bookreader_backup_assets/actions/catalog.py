@@ -22,7 +22,7 @@ from bookreader_backup_assets.core.manifest import (
     unchanged_on,
     unchanged_sets,
 )
-from bookreader_backup_assets.core.set_id import label_of
+from bookreader_backup_assets.core.set_id import is_set, label_of
 from bookreader_backup_assets.vaults.base import Vault
 
 _OTHERS = ("failures/", "restores/", "sets/")  # kept in a vault, and no artifacts
@@ -111,6 +111,10 @@ class Catalog:
         held = self.entries(asset=asset)
         own = {entry.set for entry in held if entry.regular or label_of(entry.set)}
         return own.union(*(unchanged_sets(self.proofs(entry)) for entry in held if entry.label is None))
+
+    def sets(self, asset: str = "") -> list[str]:
+        """Return the ids of sets, of an asset if asked, oldest first; hours of logs and drills are none."""
+        return sorted({e.set for e in self.entries(asset=asset) if is_set(e.set)})
 
     def strays(self) -> dict[str, int]:
         """Return files of artifacts without an entry, and their sizes: left by captures that were killed."""

@@ -60,7 +60,7 @@ def drill(
     ]  # fmt: skip
     set_id = newest_set(catalog, [ASSETS[one] for one in wanted]) if from_set == LATEST else from_set
     if not set_id or not catalog.entries(set_id=set_id):
-        sets = sorted({entry.set for entry in catalog.entries()})
+        sets = catalog.sets()
         raise RefusedError(
             f"there is no set {set_id!r}" if set_id else "nothing was captured yet",
             hint=f"there are: {', '.join(sets[-5:])}" if sets else "`bookreader-backup backup` captures",

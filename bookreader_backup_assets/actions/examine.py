@@ -56,7 +56,7 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         yield Finding("newest", good=False, seen="nothing was captured yet", hint="bookreader-backup backup")
         return
     for age in ages(catalog, objectives, installation.now()):
-        seen = age.newest.name if age.newest else "no verified artifact"
+        seen = age.newest.name if age.newest else "no verified artifact" if age.due else "not due yet"
         hint = "" if age.good else f"bookreader-backup backup {age.asset.split('/')[0]}"
         yield Finding(f"newest {age.asset}", age.good, seen, hint)
 

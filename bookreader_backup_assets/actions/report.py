@@ -10,6 +10,8 @@ from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
 from bookreader_backup_assets.core.manifest import UNCHANGED, Failure
 
+APART = ("code/", "logs/")
+"""What has weeks and hours of its own, and is captured at other times than a day's set."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 """How far ahead of this clock an artifact may be."""
 
@@ -33,17 +35,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Age:
-    """The newest verified artifact of an asset, and its age against the plan's objective."""
+    """The newest verified artifact of an asset, and its age against the plan's objective.
+
+    `due` is false of code and logs whose first week or hour is still to come.
+    """
 
     asset: str
     newest: Entry | None
     age: timedelta | None
     objective: timedelta
+    due: bool = True
 
     @property
     def good(self) -> bool:
         """Whether what could be lost is within the objective; an artifact of the future tells nothing."""
-        return self.age is not None and -CLOCKS_DIFFER <= self.age <= self.objective
+        young = self.age is not None and -CLOCKS_DIFFER <= self.age <= self.objective
+        return young or not self.due
 
 
 def day_report(catalog: Catalog, day: str, assets: tuple[str, ...]) -> list[Line]:
@@ -69,13 +76,16 @@ def _line(catalog: Catalog, day: str, asset: str, failure: Failure | None) -> Li
 def ages(catalog: Catalog, objectives: dict[str, timedelta], now: datetime) -> list[Age]:
     """Return, for each asset with an objective, how old its newest verified artifact is.
 
-    An artifact that was found unchanged is as young as that finding.
+    An artifact that was found unchanged is as young as that finding. What is not captured with the rest,
+    code and logs, is due once the oldest artifact of all is as old as its objective.
     """
     report = []
+    begun = min((entry.captured_at for entry in catalog.entries() if not entry.late), default=now)
     for asset, objective in objectives.items():
         newest = catalog.newest(asset, verified=True)
         age = now - max(moments(catalog, newest)) if newest else None
-        report.append(Age(asset, newest, age, objective))
+        apart = asset.startswith(APART) and catalog.newest(asset) is None
+        report.append(Age(asset, newest, age, objective, due=not apart or now - begun > objective))
     return report
 
 

@@ -51,7 +51,7 @@ def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
         own = catalog.entries(asset=asset, set_id=from_set)
         entry = catalog.of_day(asset, from_set) or (own[-1] if own else None)
     if entry is None:
-        sets = sorted({e.set for e in catalog.entries(asset=asset)})
+        sets = catalog.sets(asset)
         there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
         raise RefusedError(f"the set {from_set!r} has no {asset}", hint=there)
     return entry

@@ -15,18 +15,19 @@ from bookreader_backup_assets.actions.restore_source import (
     restoration,
     set_passed_over,
 )
+from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.core.artifact import Entry, load_document
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
 from bookreader_backup_assets.core.restore_plan import Options, Room
+from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.runners.stack import Recorded
 
 PARTS = ("config", "postgresql", "redis", "storage")
 """The parts of a system, in the order in which they are restored."""
 IMAGES, MAKE, UP = "images", "make", "up"
 """The steps besides: the first two after the configuration, the last in the end."""
-MANIFEST = "backup_set/manifest"
 _EXPANDS = 4  # a part over its stored size, where its place cannot be asked yet
 _RATE = 20e6  # stored bytes per second, likewise
 
@@ -111,7 +112,7 @@ def choose_parts(installation: Installation, from_set: str, without: Collection[
         raise RefusedError(
             "; ".join(error.message for error in lacking.values()), hint=f"{'; '.join(hints)}{also}"
         )
-    sealed = catalog.of_day(MANIFEST, set_id)
+    sealed = catalog.of_day(LABELLED if label_of(set_id) else MANIFEST, set_id)
     return Choice(set_id, entries, tuple(sorted(without)), sealed, _images(installation, sealed), newer)
 
 

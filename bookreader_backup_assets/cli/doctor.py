@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import Finding, examine
@@ -55,7 +54,7 @@ def command(as_json: bool) -> None:
 def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
     """Yield everything that is found, good or not."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    yield from examine(installation, objectives(plan, Catalog(installation.vault)))
+    yield from examine(installation, objectives(plan))
     yield from scratch_findings(installation)
     yield from stray_findings([settings.scratch, SHORT])
 

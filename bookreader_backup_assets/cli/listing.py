@@ -29,7 +29,7 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
     catalog = Catalog(local_vault(settings))
     entries = catalog.entries(set_id=set_id or "")
     if set_id and not entries:
-        sets = sorted({entry.set for entry in catalog.entries()})
+        sets = catalog.sets()
         raise RefusedError(
             f"there is no set {set_id!r}", hint=f"there are: {', '.join(sets[-5:]) or 'none yet'}"
         )

@@ -35,7 +35,7 @@ def command(with_history: bool, as_json: bool) -> None:
     settings = load_settings()
     plan = load_plan(settings.plan, timezone=settings.timezone)
     catalog = Catalog(local_vault(settings))
-    counted = objectives(plan, catalog)
+    counted = objectives(plan)
     now = utc_now()
     report = ages(catalog, counted, now)
     fills = growth(catalog, tuple(counted), now)
@@ -54,9 +54,11 @@ def command(with_history: bool, as_json: bool) -> None:
         )
     else:
         said = "; ".join(problems)
-        output.say(
-            f"PROBLEM: {said}" if said else "OK: every asset has a verified backup that is young enough"
+        later = ", ".join(line.asset for line in report if not line.due)
+        fine = "every asset has a verified backup that is young enough" + (
+            f"; not due yet: {later}" if later else ""
         )
+        output.say(f"PROBLEM: {said}" if said else f"OK: {fine}")
         output.say()
         output.table(
             ["asset", "newest verified", "age", "objective", ""],
@@ -91,6 +93,7 @@ def _document(line: Age) -> dict[str, object]:
     return {
         "asset": line.asset,
         "ok": line.good,
+        "due": line.due,
         "newest": line.newest.name if line.newest else None,
         "age_seconds": line.age,
         "objective_seconds": line.objective,
@@ -103,8 +106,14 @@ def _cells(line: Age) -> list[str]:
         line.newest.name if line.newest else "none",
         output.span(line.age),
         output.span(line.objective),
-        "ok" if line.good else "TOO OLD" if line.newest else "MISSING",
+        _standing(line),
     ]
+
+
+def _standing(line: Age) -> str:
+    if not line.due:
+        return "not due yet"
+    return "ok" if line.good else "TOO OLD" if line.newest else "MISSING"
 
 
 def _print_growth(fills: Growth) -> None:

@@ -43,7 +43,7 @@ def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
         if (not asset or name == asset) and (entry := catalog.of_day(name, chosen)) and entry.set != chosen
     ]
     if not held + still:
-        sets = sorted({entry.set for entry in entries})
+        sets = catalog.sets()
         raise RefusedError(f"there is no set {chosen!r}", hint=f"there are: {', '.join(sets[-5:])}")
     rows, documents = [], []
     for entry in held + still:

@@ -31,6 +31,14 @@ def label_of(set_id: str) -> str | None:
     return match["label"] if match else None
 
 
+def is_set(text: str) -> bool:
+    """Whether `text` is the id of a day's or a labelled set."""
+    try:
+        return bool(day_of(text))
+    except RefusedError:
+        return False
+
+
 def day_of(set_id: str) -> date:
     """Return the day of a set. Raises `RefusedError` for what is no id of one."""
     match = _LABELLED.fullmatch(set_id)

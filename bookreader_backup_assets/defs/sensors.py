@@ -62,20 +62,20 @@ def missed_today(
 
     A run that failed was not missed: it is red already.
     """
-    today = date.fromisoformat(installation.today())
+    today, day = date.fromisoformat(installation.today()), installation.today()
     catalog = Catalog(installation.vault)
     absent = [
         component
         for component in plan.rows
         if plan.due_on(component, today)
         and _is_past(installation, plan, component)
-        and not all(_is_captured(catalog, asset, today.isoformat()) for asset in _assets(installation, component))
-        and not _has_run(instance, component, today.isoformat())
+        and not all(_is_captured(catalog, asset, day) for asset in _assets(installation, component))
+        and not _has_run(instance, component, day)
     ]
     whole = plan.full_on(today)  # and close together, also where a part of it was captured by itself
-    missed = [(CAPTURE_FULL if whole else job_name(one), today.isoformat()) for one in absent]
+    missed = [(CAPTURE_FULL if whole else job_name(one), day) for one in absent]
     if plan.code is not None:
-        week = next(day for back in range(7) if plan.code.due_on(day := today - back * _DAY))
+        week = next(one for back in range(7) if plan.code.due_on(one := today - back * _DAY))
         at = due(week, plan.code.at, installation.zone) + GRACE
         begun = week >= installation.since  # before that there was nothing to miss
         held = catalog.of_day("code/bundle", week.isoformat()) or _has_run(instance, "code", week.isoformat())

@@ -9,9 +9,13 @@ from bookreader_backup_assets.actions.back_up import back_up_labelled
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.labels import labelled_sets, open_set, opened
+from bookreader_backup_assets.actions.report import ages
 from bookreader_backup_assets.actions.restore_source import choose
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, seal
+from bookreader_backup_assets.actions.system_plan import choose_parts
+from bookreader_backup_assets.assembly import objectives
 from bookreader_backup_assets.core.errors import DamagedError, NotFoundError, RefusedError
+from bookreader_backup_assets.plan import load_plan
 
 ASSETS = ("redis/rdb", "config/archive")
 
@@ -75,6 +79,30 @@ def test_what_fails_is_named_and_the_rest_is_there(installation, tmp_path):
     ((asset, why),) = [(one["asset"], one["why"]) for one in said["missing"]]
     assert asset == "storage/archive"
     assert "nowhere" in why
+
+
+def test_a_whole_system_comes_from_it(installation):
+    """A restore of the system from a labelled set knows its manifest, and with it the images it ran on."""
+    set_id, _ = back_up_labelled(installation, "pre-deploy", ("config/archive",), pytest.fail)
+    choice = choose_parts(installation, set_id, without=("postgresql", "redis", "storage"))
+    assert (choice.manifest.asset, choice.manifest.set) == (LABELLED, set_id)
+
+
+def test_what_has_hours_and_weeks_is_due_when_they_are_over(installation, settings, clock):
+    """No logs an hour after the first backup are nothing wrong; five hours after they are."""
+    clock.set("2026-06-10T12:05:00+00:00")
+    back_up_labelled(installation, "pre-deploy", ("redis/rdb",), pytest.fail)
+    wanted = objectives(load_plan(settings.plan))
+
+    def found(hours):
+        clock.set("2026-06-10T12:05:00+00:00")
+        clock.forward(hours=hours)
+        report = {age.asset: age for age in ages(Catalog(installation.vault), wanted, clock())}
+        return {one: (report[one].due, report[one].good) for one in ("logs/archive", "code/bundle")}
+
+    assert found(1) == {"logs/archive": (False, True), "code/bundle": (False, True)}
+    assert found(5) == {"logs/archive": (True, False), "code/bundle": (False, True)}
+    assert found(200)["code/bundle"] == (True, False)
 
 
 @pytest.mark.parametrize("label", ["late", "pre-restore", "adopted"])

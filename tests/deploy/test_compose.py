@@ -150,7 +150,8 @@ def test_a_capture_that_was_killed_is_made_once_more(deployed: Deployed) -> None
     status = {run["runId"]: run["status"] for run in runs(deployed, "capture_storage")}
     assert status.pop(first) == "FAILURE"
     assert list(status.values()) == ["SUCCESS"]
-    assert len(captured(deployed, "storage/archive")) == 1
+    # one, or two where the first had committed its artifact and was killed as it checked it
+    assert len(captured(deployed, "storage/archive")) in (1, 2)
     assert len(runs(deployed, "capture_redis")) == 1
     [code] = deployed.containers("code")
     assert code["RestartCount"] == 1

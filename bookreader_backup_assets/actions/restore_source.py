@@ -77,7 +77,7 @@ def _failure(catalog: Catalog, entry: Entry) -> str:
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
     held_in = set[str]().union(*(catalog.sets_of(asset) for asset in assets))
-    days = sorted((one for one in held_in if label_of(one) is None), reverse=True)
+    days = sorted((one for one in held_in or catalog.sets() if label_of(one) is None), reverse=True)
     for day in days:
         held = [catalog.of_day(asset, day) for asset in assets]
         if all(_is_good(catalog, entry) for entry in held):

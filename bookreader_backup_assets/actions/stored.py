@@ -9,7 +9,7 @@ from pathlib import Path
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
-from bookreader_backup_assets.core.errors import DamagedError
+from bookreader_backup_assets.core.errors import DamagedError, KeyMissingError
 from bookreader_backup_assets.core.streams import Meter, Progress, quiet
 
 
@@ -33,7 +33,7 @@ class StoredArtifact:
     def plain(self) -> Iterator[bytes]:
         """See `Stored.plain`."""
         self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
-        return self.installation.codecs.decode(self.entry.codecs, self.meter)
+        return self._opened(self.installation.codecs.decode(self.entry.codecs, self.meter))
 
     def open_range(self, offset: int, length: int) -> Iterator[bytes]:
         """See `Stored.open_range`."""
@@ -65,3 +65,13 @@ class StoredArtifact:
             for _ in self.meter:
                 pass
         return self.meter
+
+    def _opened(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield what a codec yields; it sees bytes only, and the entry knows of which key they are."""
+        try:
+            yield from chunks
+        except KeyMissingError as error:
+            if (which := self.entry.source.get("key")) is None:
+                raise
+            hint = f"`bookreader-backup key list` says where that is; {error.hint}"
+            raise KeyMissingError(f"{error.message}; it is of the key {which}", hint=hint) from None

@@ -174,7 +174,9 @@ class ConfigRestoration:
         try:
             members = config_members.read(self.stored, self.gpg.held)
         except KeyMissingError as error:
-            raise KeyMissingError(error.message, hint=self._what_opens() or error.hint) from None
+            named = "key" in self.stored.entry.source
+            hint = error.hint if named else self._what_opens() or error.hint
+            raise KeyMissingError(error.message, hint=hint) from None
         return tuple(member for member in members if not self._is_elsewhere(member.name))
 
     def _what_opens(self) -> str:

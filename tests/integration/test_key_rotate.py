@@ -111,6 +111,10 @@ def test_the_newest_needs_the_new_key_only(home, run, embedded_bookreader):
     done = run("drill", "config")
     assert done.returncode == 0, done.stdout + done.stderr
     assert run("drill", "config", "--from", held.set).returncode == 1
+    refused = run("restore", "config", "--from", held.set, "--plan")
+    assert refused.returncode == 2
+    assert f"it is of the key {before.key_id}" in refused.stderr
+    assert "`bookreader-backup key list`" in refused.stderr
     listed = run("key", "list")
     assert listed.returncode == 1
     assert f"{before.key_id}  NOWHERE" in listed.stdout

@@ -18,6 +18,8 @@ from bookreader_backup_assets.core.secret import Secret, key_id
 
 UNKNOWN = "unknown"
 """The id of whatever opens an artifact whose entry names no key, and that no key here opens."""
+SHORTEST = 12
+"""Characters of a passphrase that somebody may choose."""
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # nothing that looks like another on paper
 _GROUPS, _GROUP = 6, 5
 _OURS = re.compile(r"\s*(?:export\s+)?(BACKUP_KEY|BACKUP_KEY_FILE|BACKUP_OLD_KEY_FILES)\s*=")
@@ -91,6 +93,17 @@ def who_opens(installation: Installation, held: Iterable[Held]) -> list[Opens]:
     ]
 
 
+def shut(entries: Iterable[Entry], held: Iterable[Held]) -> list[Entry]:
+    """Return the artifacts whose entries name a key that is not held. Nothing is read, and no key tried."""
+    keys = [one.key for one in held]
+    return [
+        entry
+        for entry in entries
+        if (named := entry.source.get("key"))
+        and named not in {key_id(key, entry.installation) for key in keys}
+    ]
+
+
 def rotated(text: str, new: Path, old: Iterable[Path]) -> str:
     """Return a settings file's text with the key in the file `new`, and `old` as the earlier ones."""
     lines = text.splitlines()
@@ -115,20 +128,22 @@ def rotate(
     """Have a new passphrase encrypt from now on, and return its file; the others go on opening what they did.
 
     `held` are the passphrases there are, the one that encrypts first; `lost` are files of others that cannot
-    be read now. The new one is taken from `new_file`, or made, in `folder`. The settings file is replaced
-    last, in one step: before it the old key encrypts, after it the new one, and no key's file is changed or
-    moved. Raises `RefusedError` for a key that is in use already.
+    be read now. The new one is made, or that in `new_file`; its own file is in `folder`. The settings file is
+    replaced last, in one step: before it the old key encrypts, after it the new one, and no key's file is
+    changed or moved. Raises `RefusedError` for a key that is in use already, and for one that could be
+    guessed or read by others.
     """
     current = held[0]
-    key = read_key(new_file) if new_file is not None else new_passphrase()
+    key = _chosen(new_file) if new_file is not None else new_passphrase()
     if key.reveal() == current.key.reveal():
         raise RefusedError(
             f"{new_file} has the key that is in use", hint="name another, or none: one is made"
         )
     _try(key)
     others = [_filed(installation, one, folder) for one in held if one.key.reveal() != key.reveal()]
-    target = new_file.absolute() if new_file else folder / f"key-{key_id(key, installation.id)}"
-    files = {target: key} if new_file is None else {}
+    again = next((one for one in held if one.key.reveal() == key.reveal()), Held(key))
+    target, _ = _filed(installation, again, folder)
+    files = {} if again.file else {target: key}
     files |= {place: one.key for place, one in others if one.file is None}
     init_writes.ignore([*files, *(place for place, _ in others)])
     for place, secret in files.items():
@@ -138,6 +153,22 @@ def rotate(
     old = [place for place, _ in others] + [path for path in lost if path != target]
     init_writes.rewrite(settings_file, rotated(text, target, dict.fromkeys(old)))
     return target
+
+
+def _chosen(file: Path) -> Secret:
+    """Return somebody's own passphrase. Raises `RefusedError` for one that protects nothing."""
+    key = read_key(file)
+    if len(key.reveal()) < SHORTEST:
+        raise RefusedError(
+            f"the passphrase in {file} has fewer than {SHORTEST} characters",
+            hint="take a longer one, or none: one is made",
+        )
+    if file.stat().st_mode & 0o044:
+        raise RefusedError(
+            f"{file} can be read by others",
+            hint=f"chmod 600 {file}; or where that cannot be, install -m 600 {file} COPY, and name the copy",
+        )
+    return key
 
 
 def _filed(installation: Installation, one: Held, folder: Path) -> tuple[Path, Held]:

@@ -18,7 +18,10 @@ _GPG = "gpg --batch --pinentry-mode loopback --passphrase-file"
 
 @dataclass(frozen=True)
 class Kit:
-    """What a kit says. `restore` is how `pg_restore` and `psql` are reached, as words before them."""
+    """What a kit says. `restore` is how `pg_restore` and `psql` are reached, as words before them.
+
+    `keys` are the passphrases that it is to show, by their ids.
+    """
 
     host: str
     installation: str
@@ -33,12 +36,12 @@ class Kit:
     restore: tuple[str, ...]
     config: str
     storage: str
-    key: Secret | None = field(default=None, repr=False)
+    keys: tuple[tuple[str, Secret], ...] = field(default=(), repr=False)
 
 
 def text(kit: Kit) -> str:
-    """Return the page. It has the passphrase only if the kit has it; its commands have none."""
-    key = kit.key.reveal() if kit.key else "_" * 50
+    """Return the page. It has the passphrases only if the kit has them; its commands have none."""
+    shown = [(identity, key.reveal()) for identity, key in kit.keys] or [(kit.key_id or "none yet", "_" * 50)]
     old = ", ".join(kit.old_keys)
     ours = [
         ("host", kit.host),
@@ -50,7 +53,7 @@ def text(kit: Kit) -> str:
         ("storage", f"of {kit.storage}"),
         ("key", f"{kit.key_id}, a passphrase, in {kit.key_file}" if kit.key_id else "none here"),
         *([("earlier keys", old)] if old else []),
-        ("passphrase", key),
+        *(("passphrase", f"{identity}  {key}") for identity, key in shown),
     ]
     where = "\n".join(f"{name:<14} {value}" for name, value in ours)
     return f"""\
@@ -59,6 +62,7 @@ RECOVERY KIT OF BOOKREADER'S BACKUPS                                   {kit.at:%
 {where}
 
 Print this page, write the passphrase on it if it is not there, and keep it away from this host.
+A file of it, where that is gone: umask 077; printf %s 'PASSPHRASE' > key. Name it after KEY= below.
 A vault without its key cannot give back the roles and the configuration: keep the key elsewhere,
 and not beside a copy of the vault. Whoever has both can read everything.
 

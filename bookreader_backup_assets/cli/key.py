@@ -75,7 +75,7 @@ def listing(as_json: bool) -> None:
 @click.option(
     "--new-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Take the passphrase in this file, instead of making one.",
+    help="Take the passphrase in this file, of 12 characters at least, instead of making one.",
 )
 @output.json_option
 def rotating(new_key_file: Path | None, as_json: bool) -> None:
@@ -83,11 +83,12 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
 
     The settings file is changed in one step, and then names the new key, and the old one among
     BACKUP_OLD_KEY_FILES: it goes on opening what it encrypted. The next backup is encrypted with the new key,
-    also where nothing has changed, so that the newest set needs no other.
+    also where nothing has changed, so that the newest set needs no other. The new key lies in a file of its
+    own, beside the others; the file of a passphrase that you have chosen can go.
 
     \b
     bookreader-backup key rotate
-    bookreader-backup key rotate --new-key-file /media/safe/passphrase
+    bookreader-backup key rotate --new-key-file passphrase
     """  # noqa: D301 - click's mark for a block that keeps its lines
     file = _where_the_key_is()
     with alone(file.absolute().parent):
@@ -117,9 +118,11 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
 
 
 @command.command("kit")
-@click.option("--show-key", is_flag=True, help="Print the passphrase, too: for paper, not for a log.")
+@click.option("--show-key", is_flag=True, help="Print the passphrases, too: for paper, not for a log.")
 def kitting(show_key: bool) -> None:
     """Print the recovery kit: where everything is, and how it comes back without this program.
+
+    With its passphrases it has every one that this machine holds: earlier ones open what they encrypted.
 
     \b
     bookreader-backup key kit --show-key | lpr
@@ -129,7 +132,7 @@ def kitting(show_key: bool) -> None:
 
 
 def kit(settings: Settings, installation: Installation, *, show_key: bool = False) -> str:
-    """Return the recovery kit of an installation, without the passphrase unless it is to be shown."""
+    """Return the recovery kit of an installation, without any passphrase unless they are to be shown."""
     held = held_keys(settings)
     old = [one for one in held if one.key is not settings.key]
     file = settings_file(os.environ).absolute()
@@ -153,7 +156,7 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
             restore=reached,
             config=str(settings.config_root.absolute()),
             storage=settings.storage_path,
-            key=settings.key if show_key else None,
+            keys=tuple((key_id(one.key, installation.id), one.key) for one in held) if show_key else (),
         )
     )
 

@@ -59,6 +59,7 @@ def stored(installation: Installation, day: str, key: Secret, *, recorded: bool)
 def place(tmp_path):
     """A settings file beside a key, in a folder, and the installation that they are of."""
     (tmp_path / "key").write_text(OLD.reveal() + "\n")
+    (tmp_path / "key").chmod(0o600)
     settings = tmp_path / "bookreader-backup.env"
     settings.write_text(
         f"# mine\nBACKUP_PLAN=production\nBACKUP_KEY_FILE={tmp_path}/key\nBACKUP_VAULT={tmp_path}/v\n"
@@ -165,6 +166,29 @@ def test_back_to_an_earlier_key(place):
     assert settings.read_text() == before
 
 
+def test_a_passphrase_of_ones_own(place, tmp_path):
+    """It is copied beside the others: the medium that it came on can go. One that others read or guess is
+    refused, and nothing is written.
+    """
+    folder, settings, installation = place
+    mine = tmp_path / "medium" / "mine"
+    mine.parent.mkdir()
+    before = settings.read_text(), sorted(folder.iterdir())
+    refusals = (("eleven long", 0o600, "fewer than 12"), (NEW.reveal(), 0o640, "read by others"))
+    for words, mode, said in refusals:
+        mine.write_text(words + "\n")
+        mine.chmod(mode)
+        with pytest.raises(RefusedError, match=said):
+            keys.rotate(installation, settings, held(settings), folder, new_file=mine)
+        assert (settings.read_text(), sorted(folder.iterdir())) == before
+    mine.chmod(0o600)
+    target = keys.rotate(installation, settings, held(settings), folder, new_file=mine)
+    mine.unlink()
+    assert target.parent == folder
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert texts(settings) == [NEW.reveal(), OLD.reveal()]
+
+
 def test_a_passphrase_in_the_settings_moves_to_a_file(place):
     """`BACKUP_KEY` is no file that could be named as an earlier key: it gets one."""
     folder, settings, installation = place
@@ -200,6 +224,7 @@ def test_killed_at_any_moment(tmp_path, monkeypatch, given):
         (folder / ".git").mkdir()
         (folder / "key").write_text(OLD.reveal() + "\n")
         (folder / "mine").write_text(NEW.reveal() + "\n")
+        (folder / "mine").chmod(0o600)
         settings = folder / "bookreader-backup.env"
         settings.write_text(f"BACKUP_KEY_FILE={folder}/key\n")
         installation = installed(tmp_path / "v", OLD)
@@ -264,9 +289,9 @@ def test_two_rotations_at_once_are_one(place):
         pytest.fail("two are at work")
 
 
-@pytest.mark.parametrize("key", [None, NEW])
-def test_the_kit_is_one_page(key):
-    """It fits a page, and has the passphrase only if it is to."""
+@pytest.mark.parametrize("shown", [(), (("1a2b3c4d", NEW), ("5e6f7a8b", OLD))])
+def test_the_kit_is_one_page(shown):
+    """It fits a page, and has the passphrases, each with its id, only if it is to."""
     page = text(
         Kit(
             host="host", installation="0b9c3f1e-7d52-4d0f-a4a6-2c3b5e8f9a10",
@@ -275,13 +300,14 @@ def test_the_kit_is_one_page(key):
             at=datetime(2025, 10, 24, tzinfo=UTC), key_id="1a2b3c4d", key_file="/etc/bookreader-backup/key",
             old_keys=("5e6f7a8b in /etc/bookreader-backup/key-old",), database="bookreader",
             restore=("docker", "exec", "-i", "bookreader_postgres"), config="/opt/bookreader-ai",
-            storage="/app/storage", key=key,
+            storage="/app/storage", keys=shown,
         )
     )  # fmt: skip
     lines = page.splitlines()
     assert len(lines) <= LINES
     assert max(len(line) for line in lines if not line.startswith("    ")) <= WIDTH
-    assert (NEW.reveal() in page) is (key is not None)
-    for said in ("1a2b3c4d", "/var/backups/bookreader", "keep the key elsewhere", "5e6f7a8b"):
+    for identity, key in (("1a2b3c4d", NEW), ("5e6f7a8b", OLD)):
+        assert (f"{identity}  {key.reveal()}" in page) is bool(shown)
+    for said in ("1a2b3c4d", "/var/backups/bookreader", "keep the key elsewhere", "5e6f7a8b", "printf %s"):
         assert said in page
     assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("12345")

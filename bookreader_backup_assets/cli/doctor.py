@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import Finding, examine
+from bookreader_backup_assets.actions.keys import who_opens
 from bookreader_backup_assets.actions.largest import Largest, largest
 from bookreader_backup_assets.actions.scratch_fit import scratch_findings
 from bookreader_backup_assets.assembly import assemble, objectives
 from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.cli.key import held_keys
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.settings import Settings, load_settings
@@ -57,6 +60,22 @@ def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
     yield from examine(installation, objectives(plan))
     yield from scratch_findings(installation)
     yield from stray_findings([settings.scratch, SHORT])
+    yield from _shut(settings, installation)
+
+
+def _shut(settings: Settings, installation: Installation) -> Iterator[Finding]:
+    """Yield a finding if the vault holds what no key here opens."""
+    try:
+        if not any("gpg" in entry.codecs for entry in Catalog(installation.vault).entries()):
+            return  # a vault that is not there is not made
+        shut = [one for one in who_opens(installation, held_keys(settings)) if not one.good]
+    except BackupError as error:
+        yield Finding("key", good=False, seen=error.message, hint=error.hint)
+        return
+    if shut:
+        seen = f"{sum(len(one.entries) for one in shut)} artifacts in the vault are of a key that is not here"
+        hint = "name that key's file in BACKUP_OLD_KEY_FILES; which: bookreader-backup key list"
+        yield Finding("key", good=False, seen=seen, hint=hint)
 
 
 def say(finding: Finding) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,11 +14,10 @@ from bookreader_backup_assets.actions import init_plan
 from bookreader_backup_assets.actions.examine import Finding
 from bookreader_backup_assets.actions.init_plan import Proposal, Writes, host_zone
 from bookreader_backup_assets.actions.init_writes import alone
-from bookreader_backup_assets.actions.installation import Installation, utc_now
-from bookreader_backup_assets.actions.keys import who_opens
+from bookreader_backup_assets.actions.installation import utc_now
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import doctor, output
-from bookreader_backup_assets.cli.key import held_keys, kit
+from bookreader_backup_assets.cli.key import kit
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
 from bookreader_backup_assets.settings import (
     ENV_FILE,
@@ -79,8 +78,8 @@ def command(  # noqa: PLR0917 - click hands over options by name
     passwords are tried, and go into files that only you can read. What BACKUP_… variables say is taken as it
     is. BookReader's own .env is not touched. On a terminal it shows everything, and asks once.
 
-    It never overwrites: a key or a vault that exists is taken, and settings that exist are kept, and what was
-    found otherwise is shown. So it can be run again at any time.
+    It never overwrites: a key or a vault that exists is taken, and settings that exist are kept: it looks at
+    the BookReader that they are of, and shows what was found otherwise. So it can be run again at any time.
 
     \b
     cd /opt/bookreader-ai && bookreader-backup init
@@ -93,12 +92,15 @@ def command(  # noqa: PLR0917 - click hands over options by name
     named = environ.pop(ENV_FILE, "")
     settings_file = (env_file or Path(named or FILE)).absolute()
     kept = _existing(settings_file, default=not (env_file or named))
-    place = (
-        (vault or _told_path(environ, "BACKUP_VAULT") or init_plan.default_vault()).expanduser().absolute()
-    )
-    key_file = key_file or _told_path(environ, "BACKUP_KEY_FILE")
+    held = {name: value for name, (value, _) in read_file(kept).items() if value} if kept else {}
+    if project and project != held.get("BACKUP_COMPOSE_PROJECT"):
+        held = {}  # it is asked about another than that which is kept
+    said = {**held, **environ}
+    place = vault or _told_path(said, "BACKUP_VAULT") or init_plan.default_vault()
+    place = place.expanduser().absolute()
+    key_file = key_file or _told_path(said, "BACKUP_KEY_FILE")
     environ.pop("BACKUP_KEY_FILE", None)  # it may be made yet
-    told = load_settings(environ, env_file=Path(os.devnull))
+    told = load_settings(environ, env_file=kept if kept and held else Path(os.devnull))
     proposal = _with(_proposal(told, environ, project, place), environ, plan)
     folder = settings_file.with_suffix(".secrets")
     key = (key_file or folder / "key").expanduser().absolute()
@@ -120,7 +122,6 @@ def command(  # noqa: PLR0917 - click hands over options by name
     findings = [
         *(Finding("init", good=False, seen=problem) for problem in proposal.problems),
         *(one for one in doctor.look(settings, installation) if one.good or one.subject != _LATER),
-        *_shut(settings, installation),
     ]
     good = all(one.good for one in findings)
     if as_json:
@@ -130,15 +131,6 @@ def command(  # noqa: PLR0917 - click hands over options by name
             done, findings, page, elsewhere=settings_file.parent != Path.cwd() or settings_file.name != FILE
         )
     sys.exit(0 if good else 1)
-
-
-def _shut(settings: Settings, installation: Installation) -> Iterator[Finding]:
-    """Yield a finding if the vault, which may have been there before, holds what no key here opens."""
-    shut = [one for one in who_opens(installation, held_keys(settings)) if not one.good]
-    if shut:
-        seen = f"{sum(len(one.entries) for one in shut)} artifacts in the vault are of a key that is not here"
-        hint = "name that key's file in BACKUP_OLD_KEY_FILES; which: bookreader-backup key list"
-        yield Finding("key", good=False, seen=seen, hint=hint)
 
 
 def _existing(settings_file: Path, *, default: bool) -> Path | None:

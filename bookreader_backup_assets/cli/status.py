@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from bookreader_backup_assets.actions import keys
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.growth import LEAST, Growth, growth, history
 from bookreader_backup_assets.actions.installation import utc_now
@@ -14,6 +15,7 @@ from bookreader_backup_assets.actions.report import Age, ages
 from bookreader_backup_assets.actions.restore_source import passed_over
 from bookreader_backup_assets.assembly import local_vault, objectives
 from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.cli.key import held_keys
 from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.settings import load_settings
 
@@ -39,6 +41,7 @@ def command(with_history: bool, as_json: bool) -> None:
     now = utc_now()
     report = ages(catalog, counted, now)
     fills = growth(catalog, tuple(counted), now)
+    shut = keys.shut(catalog.entries(), held_keys(settings))
     notes = {asset: said for asset in counted if (said := passed_over(catalog, asset))}
     days = history(catalog, HISTORY) if with_history else []
     problems = _problems(report, catalog, fills)
@@ -47,6 +50,7 @@ def command(with_history: bool, as_json: bool) -> None:
             {
                 "ok": not problems,
                 "unreadable": catalog.unreadable,
+                "shut": [entry.name for entry in shut],
                 "assets": [{**_document(line), "note": notes.get(line.asset, "")} for line in report],
                 "growth": {**asdict(fills), "days_left": fills.days_left},
                 **({"history": [{"set": day, "added": added} for day, added in days]} if days else {}),
@@ -69,6 +73,8 @@ def command(with_history: bool, as_json: bool) -> None:
             output.say(f"{asset}: {note}")
         for name in catalog.unreadable:
             output.say(f"unreadable: {name}")
+        if shut:
+            output.say(f"{len(shut)} artifacts are of a key that is not here: bookreader-backup key list")
         _print_growth(fills)
         if with_history:
             _print_history(days, list(dict.fromkeys(asset.split("/")[0] for asset in counted)))

@@ -254,8 +254,8 @@ def test_what_is_found(foreign, operator, tmp_path):
 
 
 def test_two_bookreaders_are_refused(make_project, tmp_path):
-    """Both are named, with what to say; the one that is said is found, whatever its services are called; and
-    one whose database is stopped is not taken for one that was never there.
+    """Both are named, with what to say; the one that is said is found, whatever its services are called, and
+    again by the settings that are kept; one whose database is stopped is not taken for one that never was.
     """
     one, other = make_project("one"), make_project("other")
     conf = f'requirepass "{REDIS_PASSWORD} #2"\nappendonly yes\n'
@@ -293,6 +293,10 @@ def test_two_bookreaders_are_refused(make_project, tmp_path):
     assert [found["seen"] for found in made["findings"] if found["subject"] == "init"] == [
         "no folder looks like storage: set BACKUP_STORAGE_CONTAINER and BACKUP_STORAGE_PATH"
     ]
+    again = json.loads(init("--json").stdout)
+    assert again["found"]["project"] == f"{one.name}, in {one.folder}"
+    assert again["settings"] == made["settings"]
+    assert again["differences"] == {}
     with other.engine.guarded():
         other.engine.api.stop(f"{other.name}_maindb_1", timeout=0)
     stopped = init("--project", other.name)

@@ -88,8 +88,10 @@ def test_without_docker(init, told, tmp_path):
     assert "BACKUP_PLAN=development\n" in settings.read_text()
     assert json.loads((tmp_path / "vault" / "installation.json").read_text())["id"] in done.stdout
     before = look(os.fsencode(here))
-    again = init("init", **given)
+    again = init("init", DOCKER_HOST=f"unix://{tmp_path}/no.socket")
+    assert again.returncode == done.returncode, again.stdout + again.stderr
     assert "are kept" in again.stdout
+    assert "found: " not in again.stdout
     assert look(os.fsencode(here)) == before
     captured = init("backup", "config", "--without-dagster")
     assert re.search(r"^config/archive .* verified$", captured.stdout, re.MULTILINE), captured.stdout

@@ -13,6 +13,7 @@ WIDTH = 100
 """Characters of its longest line that is no command."""
 LINES = 66
 """Lines of a printed page."""
+_EARLIER = "\nWhere gpg says `Bad session key`, an earlier key is wanted: the file's .entry.json says which."
 _GPG = "gpg --batch --pinentry-mode loopback --passphrase-file"
 
 
@@ -62,7 +63,7 @@ RECOVERY KIT OF BOOKREADER'S BACKUPS                                   {kit.at:%
 {where}
 
 Print this page, write the passphrase on it if it is not there, and keep it away from this host.
-A file of it, where that is gone: umask 077; printf %s 'PASSPHRASE' > key. Name it after KEY= below.
+A file of it, where that is gone: umask 077; printf %s 'PASSPHRASE' > key. Name it after KEY= below.{_EARLIER if old else ""}
 A vault without its key cannot give back the roles and the configuration: keep the key elsewhere,
 and not beside a copy of the vault. Whoever has both can read everything.
 

@@ -99,8 +99,7 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
         folder = held[0].file.absolute().parent if held[0].file else file.absolute().with_suffix(".secrets")
         lost = [path for path, key in old_keys(settings).items() if key is None]
         target = keys.rotate(installation, file, held, folder, new_file=new_key_file, lost=lost)
-    now = load_settings()
-    after = assemble(now)
+    after = assemble(load_settings())
     if as_json:
         said = {
             "key": after.key_id,
@@ -112,9 +111,8 @@ def rotating(new_key_file: Path | None, as_json: bool) -> None:
         return
     output.say(f"From now on {after.key_id} encrypts, in {target}; {installation.key_id} opens what it did.")
     output.say("Next: restart Dagster's processes, if they run; then bookreader-backup backup, so that the")
-    output.say("newest set needs the new key only; then print the kit, and keep it away from this host.")
-    output.say()
-    output.say(kit(now, after))
+    output.say("newest set needs the new key only; then print the kit, bookreader-backup key kit --show-key,")
+    output.say("and keep it away from this host, with the one before: until then that is the one that works.")
 
 
 @command.command("kit")

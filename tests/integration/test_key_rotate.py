@@ -79,6 +79,8 @@ def test_the_page_of_the_key(home, run):
             done = run(*words[1:])
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             if "rotate" in words:
+                assert "key kit --show-key" in done.stdout
+                assert "RECOVERY KIT" not in done.stdout, "it works after the next backup"
                 (made,) = home.glob("key-*")
                 secrets.append(made.read_text().strip())
             shown = [secret for secret in secrets if secret in done.stdout + done.stderr]

@@ -308,6 +308,13 @@ def test_the_kit_is_one_page(shown):
     assert max(len(line) for line in lines if not line.startswith("    ")) <= WIDTH
     for identity, key in (("1a2b3c4d", NEW), ("5e6f7a8b", OLD)):
         assert (f"{identity}  {key.reveal()}" in page) is bool(shown)
-    for said in ("1a2b3c4d", "/var/backups/bookreader", "keep the key elsewhere", "5e6f7a8b", "printf %s"):
+    for said in (
+        "1a2b3c4d",
+        "/var/backups/bookreader",
+        "keep the key elsewhere",
+        "5e6f7a8b",
+        "printf %s",
+        "Bad session key",
+    ):
         assert said in page
     assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("12345")

@@ -44,6 +44,7 @@ def text(kit: Kit) -> str:
     """Return the page. It has the passphrases only if the kit has them; its commands have none."""
     shown = [(identity, key.reveal()) for identity, key in kit.keys] or [(kit.key_id or "none yet", "_" * 50)]
     old = ", ".join(kit.old_keys)
+    earlier = _EARLIER if old else ""
     ours = [
         ("host", kit.host),
         ("installation", kit.installation),
@@ -63,7 +64,7 @@ RECOVERY KIT OF BOOKREADER'S BACKUPS                                   {kit.at:%
 {where}
 
 Print this page, write the passphrase on it if it is not there, and keep it away from this host.
-A file of it, where that is gone: umask 077; printf %s 'PASSPHRASE' > key. Name it after KEY= below.{_EARLIER if old else ""}
+A file of it, where that is gone: umask 077; printf %s 'PASSPHRASE' > key. Name it after KEY= below.{earlier}
 A vault without its key cannot give back the roles and the configuration: keep the key elsewhere,
 and not beside a copy of the vault. Whoever has both can read everything.
 

@@ -1,6 +1,6 @@
 """Restores of tables, step by step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -37,12 +37,16 @@ INSERT INTO likes SELECT n, 1 + n % 20 FROM generate_series(1, 100) n;
 
 @dataclass(frozen=True)
 class Library:
-    """A database with readers, shelves, notes and likes, and a vault for its dumps."""
+    """A database with readers, shelves, notes and likes, and a vault for its dumps.
+
+    `others` were on the shared server before.
+    """
 
     runner: Runner
     env: dict[str, str]
     database: str
     kept: Kept
+    others: frozenset[str] = frozenset()
 
     def sql(self, text: str) -> str:
         """Run statements as the superuser and return what they select."""
@@ -67,9 +71,9 @@ class Library:
         return {name: found[name] for name in ("tables", "grants")}
 
     def databases(self) -> set[str]:
-        """The databases there are besides this."""
+        """The databases that this test's restores have made, and not removed."""
         said = self.sql("SELECT datname FROM pg_database WHERE datname ~ '^bookreader_(restore|undo)_'")
-        return set(said.splitlines())
+        return set(said.splitlines()) - self.others
 
 
 def made_beside(restoration: TableRestoration, stamp: str = STAMP) -> dict:
@@ -96,6 +100,7 @@ def library(postgresql_server, database, postgresql_kept):
     """BookReader's shape and the library, in a database of the test's own."""
     kept = postgresql_kept(PostgresqlDump(postgresql_server.runner, postgresql_server.env, database))
     there = Library(postgresql_server.runner, postgresql_server.env, database, kept)
+    there = replace(there, others=frozenset(there.databases()))
     there.sql(LIBRARY)
     yield there
     for name in there.databases():

@@ -327,7 +327,7 @@ def test_a_day_in_a_browser(live, sealed, page, vault, days):
 @pytest.mark.browser
 def test_a_refused_day_in_a_browser(live, ended, launched, page, days):
     """The run of a past day says there what happened, and what to do."""
-    run = backfilled(live, launched, days)[days[0]]
+    run = backfilled(live, launched["backfill"], days)[days[0]]
     page.goto(f"{live.url}/runs/{run['runId']}")
     page.get_by_text(f"{days[0]} is over").first.wait_for()
     page.get_by_text("allow_late").first.wait_for()

@@ -112,9 +112,7 @@ def test_a_backfill_of_past_hours_is_true(logged, run_of, clock):
     assert all(text_of(installation, key).count(f"2026-06-09T{key[11:13]}:") == 3 for key in keys)
     assert [e.set for e in Catalog(installation.vault).entries(asset="logs/archive")] == sorted(keys)
     (age,) = [
-        a
-        for a in ages(Catalog(installation.vault), objectives(plan), clock())
-        if a.asset == "logs/archive"
+        a for a in ages(Catalog(installation.vault), objectives(plan), clock()) if a.asset == "logs/archive"
     ]
     assert age.newest.set == "2026-06-09-10:00"
     assert age.age == timedelta(hours=13)

@@ -13,6 +13,9 @@ from bookreader_backup_assets.actions.journal import unfinished
 from bookreader_backup_assets.actions.report import ages
 from bookreader_backup_assets.core.errors import BackupError
 
+_NAMED = 5
+"""How many stray files are named."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -45,7 +48,9 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         return
     if strays := catalog.strays():
         seen = f"{len(strays)} files without an entry ({sum(strays.values()) / 1e6:.1f} MB) do not count"
-        yield Finding("strays", good=True, seen=f"{seen}: a killed capture left them, or one is under way")
+        why = "a killed capture left them, or one is under way"
+        names = [*list(strays)[:_NAMED], *(["…"] if len(strays) > _NAMED else [])]
+        yield Finding("strays", good=True, seen=f"{seen}; {why}: {', '.join(names)}")
     for journal in unfinished(installation):
         seen = f"{journal.id} was killed, or is under way"
         hint = "bookreader-backup restore finish"

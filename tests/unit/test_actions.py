@@ -306,6 +306,7 @@ def test_files_without_an_entry_are_strays(installation):
     assert list(Catalog(installation.vault).strays().values()) == [5]
     findings = {f.subject: f.seen for f in examine(installation, {})}
     assert "1 files without an entry" in findings["strays"]
+    assert findings["strays"].endswith(": redis/redis_dump_2025-10-23_02-00-00.rdb.gz")
 
 
 def test_a_stopped_capture_says_so(installation):

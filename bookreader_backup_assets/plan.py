@@ -119,7 +119,9 @@ def load_plan(name: str, *, timezone: str | None = None) -> Plan:
         path = Path(name)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not text", hint="a plan is TOML, in UTF-8") from None
+    except OSError:
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
         raise SettingsError(
             f"there is no plan {name!r}", hint=f"set BACKUP_PLAN to a file, or to one of: {shipped}"

@@ -223,8 +223,8 @@ def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:
 
 
 def _passed_over(installation: Installation, scenario: str, from_set: str) -> tuple[str, ...]:
-    """Return what an operator should know where `latest` is not the newest there is."""
-    said = passed_over(Catalog(installation.vault), SCENARIOS[scenario]) if from_set == LATEST else ""
+    """Return what an operator should know where what is taken is not the newest there is."""
+    said = passed_over(Catalog(installation.vault), SCENARIOS[scenario], from_set)
     return (said,) if said else ()
 
 

@@ -40,7 +40,7 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
 
 
 def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
-    """Return the artifact of `asset` in a set; of `latest`, the newest verified one, or else the newest.
+    """Return the newest verified artifact of `asset` in a set, or of all there are, or else the newest.
 
     Safety captures and other labelled sets are taken only by their id. Raises `RefusedError` if there is
     none.
@@ -49,7 +49,7 @@ def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
         entry = catalog.newest(asset, verified=True) or catalog.newest(asset)
     else:
         own = catalog.entries(asset=asset, set_id=from_set)
-        entry = catalog.of_day(asset, from_set) or (own[-1] if own else None)
+        entry = _best(catalog, asset, from_set) or (own[-1] if own else None)
     if entry is None:
         sets = catalog.sets(asset)
         there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
@@ -57,13 +57,24 @@ def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
     return entry
 
 
-def passed_over(catalog: Catalog, asset: str) -> str:
-    """Return a sentence where `latest` is not the newest there is of an asset; "" where it is."""
-    newest, taken = catalog.newest(asset), catalog.newest(asset, verified=True)
+def passed_over(catalog: Catalog, asset: str, from_set: str = LATEST) -> str:
+    """Return a sentence where what a set, or `latest`, gives is not the newest in it; "" where it is."""
+    if from_set == LATEST:
+        newest, taken = catalog.newest(asset), catalog.newest(asset, verified=True)
+    else:
+        newest, taken = catalog.of_day(asset, from_set), _best(catalog, asset, from_set)
     if newest is None or taken is None or newest == taken:
         return ""
     why = _failure(catalog, newest) or str(catalog.standing(newest))
-    return f"the newest, {newest.name}, is not proven whole ({why}): `latest` is {taken.name}"
+    return f"the newest, {newest.name}, is not proven whole ({why}): `{from_set}` is {taken.name}"
+
+
+def _best(catalog: Catalog, asset: str, set_id: str) -> Entry | None:
+    """Return what a set's manifest would take of an asset: the newest verified one, or else the newest."""
+    newest = catalog.of_day(asset, set_id)
+    own = [] if newest is None else catalog.entries(asset=asset, set_id=set_id)
+    own = [one for one in own if one.label == getattr(newest, "label", None)]
+    return next((one for one in (newest, *reversed(own)) if _is_good(catalog, one)), newest)
 
 
 def _failure(catalog: Catalog, entry: Entry) -> str:
@@ -79,7 +90,7 @@ def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     held_in = set[str]().union(*(catalog.sets_of(asset) for asset in assets))
     days = sorted((one for one in held_in or catalog.sets() if label_of(one) is None), reverse=True)
     for day in days:
-        held = [catalog.of_day(asset, day) for asset in assets]
+        held = [_best(catalog, asset, day) for asset in assets]
         if all(_is_good(catalog, entry) for entry in held):
             return day
     return days[0] if days else ""
@@ -91,7 +102,7 @@ def set_passed_over(catalog: Catalog, assets: Sequence[str], taken: str) -> str:
     newest = max(held_in, default=taken)
     if newest == taken:
         return ""
-    bad = [asset for asset in assets if not _is_good(catalog, catalog.of_day(asset, newest))]
+    bad = [asset for asset in assets if not _is_good(catalog, _best(catalog, asset, newest))]
     return f"the newest set, {newest}, is not proven whole ({', '.join(bad)}): `latest` is {taken}"
 
 

@@ -94,7 +94,9 @@ def _rotated(this: _Archive, rest: list[_Archive], identity: str, found: _Findin
         found.lost.append(f"{name} was not read to its end: {source['error']}")
         return
     known = _earliest(one.sources[identity]["oldest"] for one in (this, *rest) if identity in one.sources)
-    held = this.since
+    held = max(this.since, source.get("created") or "")  # before it was made, it logged nothing
+    if held >= this.until:
+        return
     for one in rest:
         if one.since <= held < one.until and one.holds(identity, known):
             held = one.until

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bookreader_backup_assets.actions.back_up import back_up_labelled
+from bookreader_backup_assets.actions.back_up import back_up_labelled, unproven
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.labels import labelled_sets, open_set, opened
@@ -14,6 +14,7 @@ from bookreader_backup_assets.actions.restore_source import choose
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, seal
 from bookreader_backup_assets.actions.system_plan import choose_parts
 from bookreader_backup_assets.assembly import objectives
+from bookreader_backup_assets.core.check import failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, NotFoundError, RefusedError
 from bookreader_backup_assets.plan import load_plan
 
@@ -134,3 +135,11 @@ def test_a_damaged_opening_is_said(installation):
     installation.vault.put(name, [b'{"format_version": 1, "set": "2026-06-10_12-05-00_x"}'])
     with pytest.raises(DamagedError, match=r"sets/2026-06-10_12-05-00_x\.json opens no set"):
         opened(installation, "2026-06-10_12-05-00_x")
+
+
+def test_a_gap_in_the_logs_is_named_and_holds_up_nothing():
+    """Of a labelled set: what was rotated away cannot be had again. Of an hour it counts, as all else."""
+    gap, damage = failed("no_gap", "rotated away"), failed("sha256", "other bytes")
+    assert unproven([gap, passed("readable", "")], "pre-deploy") == []
+    assert unproven([gap], None) == [gap]
+    assert unproven([gap, damage], "pre-deploy") == [damage]

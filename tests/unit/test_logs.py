@@ -291,6 +291,14 @@ class TestNoGap:
             no_gap(archive(60, 120, anew), [before, label, archive(0, 60, anew)]).message.count("gone") == 0
         )
 
+    def test_before_it_was_made_it_logged_nothing(self):
+        """A container made within the hour lacks nothing of the time before; one made after it, nothing."""
+        young = source(25, whole=False, created=at(20))
+        said = no_gap(archive(0, 60, {"backend/b": young}), [])
+        assert said.measured["gaps"] == [{"source": "backend/b", "from": at(20), "until": at(25)}]
+        later = source(None, lines=0, whole=False, created=at(73))
+        assert no_gap(archive(0, 60, {"backend/b": later}), []).passed
+
     def test_a_stopped_container_that_was_removed(self):
         """One that had ended before has nothing more to log."""
         before = archive(-60, 0, {"backend/b": source(), "once/o": source(identity="o", running=False)})

@@ -173,9 +173,9 @@ def test_an_absent_plan_is_refused_with_the_shipped_names(name):
 
 
 def test_a_plan_that_is_no_text_is_refused(tmp_path):
-    """Bytes that are not UTF-8 end in the same error."""
+    """Bytes that are not UTF-8 are said to be none."""
     (tmp_path / "p.toml").write_bytes(b"\xff")
-    with pytest.raises(SettingsError, match="there is no plan"):
+    with pytest.raises(SettingsError, match=r"p\.toml is not text"):
         load_plan(str(tmp_path / "p.toml"))
 
 

@@ -7,9 +7,7 @@ that are missing are brought back. Into a new folder, that is all of them.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +25,17 @@ from bookreader_backup_assets.components.code_tree import (
 from bookreader_backup_assets.components.config import RESTORING
 from bookreader_backup_assets.components.config_swap import NEW
 from bookreader_backup_assets.components.restoration import State
+from bookreader_backup_assets.components.restore_place import free, require_place, some, told
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import (
     BackupError,
     CommandError,
     DamagedError,
     RefusedError,
-    SourceError,
 )
 from bookreader_backup_assets.core.restore_plan import Options, Preview, Room
 from bookreader_backup_assets.core.streams import Meter, Progress
 
-_NAMED = 5
 _BLOCK = 4096  # bytes of disk that the smallest file takes
 
 
@@ -77,7 +74,7 @@ class CodeRestoration:
                 f"put it in the place of {place / GIT}, with {commit} checked out",
                 "bring back the tracked files that are missing; those that differ are named, and left",
             ),
-            rooms=(Room(str(place), needed, _free(place)),),
+            rooms=(Room(str(place), needed, free(place)),),
             seconds=5,
             notes=self._notes(),
         )
@@ -91,7 +88,7 @@ class CodeRestoration:
         """See `Restoration.beside`."""
         place, kept = _folders(state)
         new, entry = kept / NEW, self.stored.entry
-        with _told(place):
+        with told(place):
             config_swap.remove(kept)
             place.mkdir(parents=True, exist_ok=True)
             kept.mkdir(mode=0o700)
@@ -114,7 +111,7 @@ class CodeRestoration:
             files = [file for file in files_of(git, said["commit"]).files if os.path.lexists(new / file.path)]
         except CommandError as error:
             return failed("refs_equal", f"what was restored is not whole: {error.message}")
-        different = different or _some([f"{f.path} {what}" for f, what in differences(files, new)])
+        different = different or some([f"{f.path} {what}" for f, what in differences(files, new)])
         if different:
             return failed("refs_equal", f"not as captured: {different}")
         refs = len(said["refs"])
@@ -127,7 +124,7 @@ class CodeRestoration:
         place, kept = _folders(state)
         if not kept.is_dir():
             return
-        with _told(place):
+        with told(place):
             config_swap.swap(place, kept, steps(place, kept / NEW))
 
     def confirm(self, state: State) -> Outcome:
@@ -142,9 +139,9 @@ class CodeRestoration:
         wrong = [(file.path, what) for file, what in differences(files, place)]
         absent = [path for path, what in wrong if what == MISSING and not in_the_way(path, place)]
         if different or absent or (wrong and self.options.into is not None):
-            said_so = different or _some(absent or [f"{path} {what}" for path, what in wrong])
+            said_so = different or some(absent or [f"{path} {what}" for path, what in wrong])
             return failed("swapped", f"not as captured in {place}: {said_so}", different=len(wrong))
-        left = f"; left as they are: {_some([f'{path} {what}' for path, what in wrong])}" if wrong else ""
+        left = f"; left as they are: {some([f'{path} {what}' for path, what in wrong])}" if wrong else ""
         on = said["branch"] or "no branch"
         return passed(
             "swapped",
@@ -161,13 +158,13 @@ class CodeRestoration:
                 f"what was replaced is not in {kept} any more",
                 hint="restore an older set: bookreader-backup list",
             )
-        with _told(place):
+        with told(place):
             config_swap.undo(place, kept)
 
     def abandon(self, state: State) -> None:
         """See `Restoration.abandon`."""
         place, kept = _folders(state)
-        with _told(place):
+        with told(place):
             config_swap.remove(kept)
             if not state["present"]:
                 with suppress(OSError):  # somebody has put something into it since
@@ -176,7 +173,7 @@ class CodeRestoration:
     def accept(self, state: State) -> None:
         """See `Restoration.accept`."""
         place, kept = _folders(state)
-        with _told(place):
+        with told(place):
             config_swap.remove(kept)
 
     @property
@@ -198,18 +195,11 @@ class CodeRestoration:
 
     def _require_place(self) -> None:
         place = self._place
-        if place.exists() and not place.is_dir():
-            raise RefusedError(f"{place} is no folder", hint="name a folder that is not there yet")
+        require_place(place, new=self.options.into is not None)
         if os.fsencode(place / GIT) in staging.mounts():
             raise RefusedError(
                 f"{place / GIT} is a mount point, and cannot be replaced",
                 hint="unmount it, or restore into a new folder: --into FOLDER",
-            )
-        if self.options.into is None or not place.is_dir():
-            return
-        if there := sorted(one.name for one in place.iterdir() if not one.name.startswith(RESTORING)):
-            raise RefusedError(
-                f"{place} is not empty: it has {_some(there)}", hint="name a folder that is not there yet"
             )
 
     def _notes(self) -> tuple[str, ...]:
@@ -242,25 +232,3 @@ def _there(place: Path) -> str:
         return f"the repository in {place}, {len(git.refs())} refs, at {git.commit()[:12]}"
     except BackupError:
         return f"the repository in {place}, which cannot be read"
-
-
-def _free(place: Path) -> int | None:
-    nearest = next((path for path in (place, *place.parents) if path.is_dir()), None)
-    return shutil.disk_usage(nearest).free if nearest is not None else None
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-@contextmanager
-def _told(place: Path) -> Iterator[None]:
-    """Say in this project's errors what the system says."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(
-            f"{error.filename or place} cannot be restored: {error.strerror}",
-            hint=f"run as a user who may write in {place}",
-        ) from None

@@ -7,9 +7,7 @@ in clear anyway, and nowhere else. Files that the artifact does not hold are not
 from __future__ import annotations
 
 import posixpath
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,16 +19,15 @@ from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.config import RESTORING
 from bookreader_backup_assets.components.config_members import Member
 from bookreader_backup_assets.components.restoration import State
+from bookreader_backup_assets.components.restore_place import free, require_place, some, told
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import (
     KeyMissingError,
     RefusedError,
-    SourceError,
 )
 from bookreader_backup_assets.core.restore_plan import Options, Preview, Room
 from bookreader_backup_assets.core.streams import Progress
 
-_NAMED = 5
 _BLOCK = 4096  # bytes of disk that the smallest file takes
 
 
@@ -62,8 +59,8 @@ class ConfigRestoration:
         Raises `KeyMissingError`, with what key it wants; `DamagedError`; and `RefusedError` where the new
         folder is not empty, or a folder or a link is in a file's way.
         """
-        with _told(self._place):
-            self._require_place()
+        with told(self._place):
+            require_place(self._place, new=self.options.into is not None)
             members = self._wanted(self._place)
             differing = config_members.differences(members, self._place)
             config_swap.plan(members, differing, self._place)
@@ -71,7 +68,7 @@ class ConfigRestoration:
         there = [member.name for member in files if differing.get(member.name) != "is not there"]
         to_swap = sum(member.name in differing for member in files)
         changed = [name for name in there if name in differing]
-        said = f": {_some(changed)}" if changed else ""
+        said = f": {some(changed)}" if changed else ""
         replaces = f"{len(changed)} files in {self._place}{said}; {len(files) - len(there)} are not there"
         needed = sum(len(member.data) + _BLOCK for member in members)
         return Preview(
@@ -82,7 +79,7 @@ class ConfigRestoration:
                 "compare names, modes, links and contents with those captured",
                 f"swap {to_swap} files that differ, one by one, by rename",
             ),
-            rooms=(Room(str(self._place), needed, _free(self._place)),),
+            rooms=(Room(str(self._place), needed, free(self._place)),),
             seconds=2,
             notes=self._notes(),
         )
@@ -101,7 +98,7 @@ class ConfigRestoration:
         """See `Restoration.beside`."""
         members, (place, kept) = self._members, _folders(state)
         config_swap.remove(kept)
-        with _told(place):
+        with told(place):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             kept.mkdir(mode=0o700)
             new = kept / config_swap.NEW
@@ -121,7 +118,7 @@ class ConfigRestoration:
         place, kept = _folders(state)
         if not kept.is_dir():  # moved, compared and cleared away
             return
-        with _told(place):
+        with told(place):
             members = self._wanted(place)
             differing = config_members.differences(members, place)
             config_swap.swap(place, kept, config_swap.plan(members, differing, place))
@@ -137,7 +134,7 @@ class ConfigRestoration:
     def undo(self, state: State, safety: Stored | None) -> None:  # noqa: ARG002 - what was replaced is kept
         """See `Restoration.undo`: what was replaced is put back, and what was not there is taken away."""
         place, kept = _folders(state)
-        with _told(place):
+        with told(place):
             if kept.is_dir():
                 config_swap.undo(place, kept)
             elif self.options.into is None:
@@ -154,14 +151,14 @@ class ConfigRestoration:
     def abandon(self, state: State) -> None:
         """See `Restoration.abandon`."""
         place, kept = _folders(state)
-        with _told(place):
+        with told(place):
             config_swap.remove(kept)
             _remove_if_ours(state)
 
     def accept(self, state: State) -> None:
         """See `Restoration.accept`."""
         place, kept = _folders(state)
-        with _told(place):
+        with told(place):
             config_swap.remove(kept)
 
     @property
@@ -211,34 +208,21 @@ class ConfigRestoration:
         wrong = config_members.differences(members, folder)
         files = sum(member.kind != "folder" for member in members)
         if wrong:
-            said = _some([f"{name} {what}" for name, what in wrong.items()])
+            said = some([f"{name} {what}" for name, what in wrong.items()])
             return failed(check, f"not as captured in {folder}: {said}", files=files, different=len(wrong))
         but = f"; {left_out} links that lead out were left out" if left_out else ""
         return passed(check, f"{files} files and links, equal to those captured{but}", files=files)
-
-    def _require_place(self) -> None:
-        place = self._place
-        if place.exists() and not place.is_dir():
-            raise RefusedError(f"{place} is no folder", hint="name a folder that is not there yet")
-        if self.options.into is None or not place.is_dir():
-            return
-        there = [path.name for path in place.iterdir() if not path.name.startswith(RESTORING)]
-        if there:
-            raise RefusedError(
-                f"{place} is not empty: it has {_some(sorted(there))}",
-                hint="name a folder that is not there yet",
-            )
 
     def _notes(self) -> tuple[str, ...]:
         entry, place = self.stored.entry, self._place
         configured = entry.fingerprint["configured"]
         notes = [f"{problem.where}: {problem.what}, when it was captured" for problem in entry.problems]
         if links := [m.name for m in self._members if m not in self._wanted(place)]:
-            notes.append(f"links that lead out are left out: {_some(links)}; --outside-links makes them")
+            notes.append(f"links that lead out are left out: {some(links)}; --outside-links makes them")
         if away := [path for path in configured if self._is_elsewhere(posixpath.normpath(path).lstrip("/"))]:
-            notes.append(f"not in {place}, and left alone: {_some(away)}; --into brings back absolute paths")
+            notes.append(f"not in {place}, and left alone: {some(away)}; --into brings back absolute paths")
         if unasked := sorted(set(configured) - set(self.paths)):
-            notes.append(f"it was captured with paths that are not configured now: {_some(unasked)}")
+            notes.append(f"it was captured with paths that are not configured now: {some(unasked)}")
         return tuple(notes)
 
 
@@ -258,25 +242,3 @@ def _remove_if_ours(state: State) -> None:
     if not state["present"]:
         with suppress(OSError):
             Path(state["place"]).rmdir()
-
-
-def _free(place: Path) -> int | None:
-    nearest = next((path for path in (place, *place.parents) if path.is_dir()), None)
-    return shutil.disk_usage(nearest).free if nearest is not None else None
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-@contextmanager
-def _told(place: Path) -> Iterator[None]:
-    """Say in this project's errors what the system says."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(
-            f"{error.filename or place} cannot be restored: {error.strerror}",
-            hint=f"run as a user who may write in {place}",
-        ) from None

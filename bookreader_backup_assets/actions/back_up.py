@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.hours import archive_hour
@@ -32,7 +33,12 @@ def back_up_labelled(
 ) -> tuple[str, bool]:
     """Capture `assets` into a labelled set of its own. Return its id, and whether all was well."""
     set_id = open_set(installation, label, tuple(assets))
-    return set_id, _back_up(installation, set_id, assets, LABELLED, complain)
+    try:
+        return set_id, _back_up(installation, set_id, assets, LABELLED, complain)
+    except BaseException:
+        with suppress(BackupError):  # stopped half-way: its manifest names what it lacks
+            seal(installation, set_id, LABELLED)
+        raise
 
 
 def unproven(outcomes: Iterable[Outcome], label: str | None) -> list[Outcome]:

@@ -98,6 +98,9 @@ def check(writes: Writes) -> None:
             f"{vault} lies in BookReader's storage, and would be in its own backups",
             hint="name a folder elsewhere: --vault",
         )
+    for path in (vault, writes.key, writes.folder):
+        if ".git" in path.absolute().parts:
+            raise RefusedError(f"{path} lies in git's own folder", hint="name a folder elsewhere")
     for path in (writes.key, writes.folder):
         if _within(path, vault):
             raise RefusedError(

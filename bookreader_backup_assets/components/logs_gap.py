@@ -129,10 +129,10 @@ def _gone(this: _Archive, rest: list[_Archive], found: _Findings) -> None:
         if identity in this.sources or not source.get("running", False):
             continue
         said = f"{source['name']} was there at {brief(one.until)}, and is gone"
+        found.gap(source["name"], one.until, this.until)
         if one.until > this.since:
-            found.notes.append(f"{said}: its last lines are in {one.name}")
+            found.unknown.append(f"{said}: what it logged till then is in {one.name}, and nothing after it")
         else:
-            found.gap(source["name"], one.until, this.until)
             found.unknown.append(f"{said}, and what it logged since is not kept: {_CAPTURE_FIRST}")
 
 

@@ -127,11 +127,12 @@ def test_a_key_and_a_vault_that_exist_are_taken(init, told, tmp_path):
         (["--vault", "{0}/full"], {"full/postgresql/x.dump": "x"}, "--vault"),
         (["--vault", "{0}/file"], {"file": "x"}, "is a file"),
         (["--vault", "{storage}/backups"], {}, "in its own backups"),
+        (["--vault", "{0}/.git/v"], {}, "in git's own folder"),
         (["--vault", "{0}/v", "--key-file", "{0}/v/key"], {}, "in the vault"),
         (["--vault", "{0}/v", "--key-file", "{0}/key"], {"key": "two\nlines\n"}, "more than one line"),
         (["--vault", "{0}/v"], {"here/bookreader-backup.secrets/redis-url": "other"}, "move it away"),
     ],
-    ids=["others' files", "a file", "in storage", "key in vault", "no key", "another password"],
+    ids=["others' files", "a file", "in storage", "in git", "key in vault", "no key", "another password"],
 )
 def test_what_would_do_harm_is_refused(init, told, tmp_path, *, words, there, said):
     """Nothing is written then."""

@@ -143,3 +143,18 @@ def test_a_gap_in_the_logs_is_named_and_holds_up_nothing():
     assert unproven([gap, passed("readable", "")], "pre-deploy") == []
     assert unproven([gap], None) == [gap]
     assert unproven([gap, damage], "pre-deploy") == [damage]
+
+
+def test_one_that_was_stopped_says_what_it_lacks(installation, monkeypatch):
+    """Ctrl-C in the middle: the set is sealed as far as it came, and names the rest."""
+
+    def stop(_self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(installation.component("config/archive")), "capture", stop)
+    with pytest.raises(KeyboardInterrupt):
+        back_up_labelled(installation, "pre-deploy", ASSETS, pytest.fail)
+    (set_id,) = labelled_sets(installation)
+    missing = {one["asset"]: one["why"] for one in manifest(installation, set_id)["missing"]}
+    assert missing["config/archive"] == "it was stopped"
+    assert "never made" in missing["redis/rdb"]

@@ -40,8 +40,9 @@ def the_dump(there):
 
 
 def databases(there):
-    """The databases there are."""
-    return there.sql("SELECT string_agg(datname, ',' ORDER BY 1) FROM pg_database", "postgres")
+    """The databases that are this BookReader's, or made of it: the server has those of other tests, too."""
+    ours = f"WHERE datname ~ '^{there.database}(_[a-z].*)?$'"
+    return there.sql(f"SELECT string_agg(datname, ',' ORDER BY 1) FROM pg_database {ours}", "postgres")
 
 
 def untouched(there, before, known):

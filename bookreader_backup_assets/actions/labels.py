@@ -45,7 +45,7 @@ def open_set(installation: Installation, label: str, assets: tuple[str, ...]) ->
         )
     now = installation.now()
     wall = now.astimezone(installation.zone).replace(tzinfo=None)
-    for twin in range(1, _TWINS):
+    for twin in range(1, _TWINS + 1):
         opened = LabelledSet(installation.id, labelled_id(wall, label, twin), now, assets)
         try:
             installation.vault.put(opened.name, [dump_document(opened)])

@@ -56,7 +56,7 @@ def _schedules(
         yield _schedule(installation, jobs[CAPTURE_FULL], plan.weekly.at, said, full, "weekly")
         said = sealing.format("weekly")
         yield _schedule(installation, jobs[SEAL_WEEKLY], plan.deadline, said, full, "")
-    if plan.code is not None and job_name("code") in jobs:
+    if plan.code is not None:
         days = [day for day in week if plan.code.due_on(day)]
         said = "Captures the code, as the plan says."
         yield _schedule(installation, jobs[job_name("code")], plan.code.at, said, days, "weekly")

@@ -16,7 +16,7 @@ from bookreader_backup_assets.actions.seal import MANIFEST, WEEKLY, planned_of
 from bookreader_backup_assets.defs.jobs import CAPTURE_FULL, SEAL, SEAL_WEEKLY, job_name
 from bookreader_backup_assets.defs.schedules import GRACE
 from bookreader_backup_assets.defs.unsealed import newer_manifest
-from bookreader_backup_assets.plan import Plan, due
+from bookreader_backup_assets.plan import Plan
 
 PARTITION = "dagster/partition"
 """The tag by which Dagster says what day a run is for."""
@@ -30,11 +30,7 @@ UNFINISHED = [
 
 def missed_captures(installation: Installation, plan: Plan, jobs: Mapping[str, Any]) -> dg.SensorDefinition:
     """Return the sensor that captures today what the clock missed, while the daemon was down."""
-    names = [
-        *map(job_name, plan.rows),
-        CAPTURE_FULL,
-        *([job_name("code")] if job_name("code") in jobs else []),
-    ]
+    names = [*map(job_name, plan.rows), job_name("code"), CAPTURE_FULL]
 
     @dg.sensor(
         name="missed_captures",
@@ -44,7 +40,7 @@ def missed_captures(installation: Installation, plan: Plan, jobs: Mapping[str, A
         description="Captures today's partition where its time has passed and nothing was started.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        missed = [one for one in missed_today(installation, plan, context.instance) if one[0] in names]
+        missed = missed_today(installation, plan, context.instance)
         yield from (
             dg.RunRequest(run_key=f"missed:{job}:{day}", job_name=job, partition_key=day)
             for job, day in missed
@@ -74,13 +70,13 @@ def missed_today(
     ]
     whole = plan.full_on(today)  # and close together, also where a part of it was captured by itself
     missed = [(CAPTURE_FULL if whole else job_name(one), day) for one in absent]
-    if plan.code is not None:
-        week = next(one for back in range(7) if plan.code.due_on(one := today - back * _DAY))
-        at = due(week, plan.code.at, installation.zone) + GRACE
-        begun = week >= installation.since  # before that there was nothing to miss
-        held = catalog.of_day("code/bundle", week.isoformat()) or _has_run(instance, "code", week.isoformat())
-        if begun and installation.now() >= at and not held:
-            missed.append((job_name("code"), week.isoformat()))
+    if week := installation.week_of("code"):
+        first = date.fromisoformat(week)
+        begun = first >= installation.since  # before that there was nothing to miss
+        past = installation.now() >= plan.due("code", first) + GRACE
+        held = catalog.of_day("code/bundle", week) or _has_run(instance, "code", week)
+        if begun and past and not held:
+            missed.append((job_name("code"), week))
     return list(dict.fromkeys(missed))
 
 

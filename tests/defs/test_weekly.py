@@ -141,3 +141,15 @@ def test_a_missed_full_is_made_up_for_as_one(sunday, instance, clock):
     back_up_today(installation, ("config/archive",), pytest.fail)
     clock.set(f"{SUNDAY}T09:00:00+02:00")
     assert ("capture_full", SUNDAY) in say(definitions, instance, "missed_captures")
+
+
+def test_missed_code_is_captured_within_its_week(planned, run_of, instance, clock):
+    """Days later, too, under its Sunday; once; and not for a week that began before the vault was made."""
+    clock.set("2026-06-12T12:00:00+02:00")
+    installation, _, definitions = planned(FULL, BACKUP_FIRST_DAY="2026-06-01")
+    assert installation.id, "the vault is made on a Friday"
+    assert "capture_code" not in str(say(definitions, instance, "missed_captures"))
+    clock.set("2026-06-16T01:00:00+02:00")
+    assert say(definitions, instance, "missed_captures") == [("capture_code", SUNDAY)]
+    assert run_of(definitions, "capture_code", SUNDAY).success
+    assert say(definitions, instance, "missed_captures") == "nothing was missed today"

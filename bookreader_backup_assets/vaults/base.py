@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A file in a vault: its name, and its size in bytes."""
+    """A file in a vault: its name, its size in bytes, and when the vault says that it was last written.
+
+    `modified` (UTC) is the vault's word, or that of whoever copied the vault: it tells how long something
+    half-written has lain there, and never the age of an artifact.
+    """
 
     name: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
 
 
 class Vault(Protocol):
@@ -24,9 +30,12 @@ class Vault(Protocol):
         """What this vault is called in the plan and in messages."""
         ...
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+    def put(self, name: str, chunks: Iterable[bytes], *, size: int | None = None) -> Stored:
         """Keep `chunks` under `name`, atomically and for good: after a return it survives a power cut,
         and after any error nothing is under that name.
+
+        `size` is how many bytes will come, where that is known: a vault that sends in parts sizes them by
+        it, and goes on at the first missing part of an upload of the same bytes that was interrupted.
 
         Raises `NameTakenError` if the name is in use or being written, before the first chunk is asked
         for; `SpaceError` if there is no room; and whatever `chunks` raises.
@@ -51,6 +60,24 @@ class Vault(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove what is kept under `name`, and nothing else. Raises `NotFoundError`."""
+        ...
+
+    def locked_until(self, name: str) -> datetime | None:
+        """Return until when (UTC) the vault itself refuses to remove `name`; None if it does not.
+
+        Raises `NotFoundError`.
+        """
+        ...
+
+    def unfinished(self) -> Iterator[Stored]:
+        """Yield what was begun and never ended, sorted, with the names it was meant for: no file of `list`.
+
+        What somebody is writing now is among them where the vault cannot tell.
+        """
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove what `unfinished` yields under `name`; what somebody is seen to write stays."""
         ...
 
     def free(self) -> int | None:

@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, SpaceError, VaultError
@@ -31,7 +32,7 @@ class LocalVault:
     root: Path
     name: str = "local"
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> Stored:
+    def put(self, name: str, chunks: Iterable[bytes], *, size: int | None = None) -> Stored:  # noqa: ARG002
         """See `Vault.put`."""
         path = self._path(name)
         partial = path.with_name(path.name + PARTIAL)
@@ -40,14 +41,14 @@ class LocalVault:
             descriptor = _own(partial)
         if descriptor is None:
             raise NameTakenError(f"{name} is being written already")
-        size, written = 0, partial
+        length, written = 0, partial
         write = functools.partial(_write_all, descriptor)
         try:
             if path.exists():
                 raise NameTakenError(f"{name} exists already")
             with Behind(write, "vault") as writer:
                 for chunk in chunks:  # outside of _errors: what the source raises is not this vault's error
-                    size += len(chunk)
+                    length += len(chunk)
                     with self._errors(name):
                         writer.take(chunk)
                 with self._errors(name):
@@ -64,7 +65,7 @@ class LocalVault:
             raise
         finally:
             os.close(descriptor)
-        return Stored(name, size)
+        return Stored(name, length)
 
     def open(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See `Vault.open`."""
@@ -80,22 +81,13 @@ class LocalVault:
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See `Vault.list`."""
-        found: dict[str, int] = {}
-        with self._errors(prefix or "its list"):
-            top = os.path.join(self.root, prefix.rpartition("/")[0])
-            for folder, _, files in os.walk(top, onerror=_unless_vanished):
-                for file in files:
-                    path = os.path.join(folder, file)
-                    name = os.path.relpath(path, self.root)
-                    if name.startswith(prefix) and not name.endswith(PARTIAL) and _NAME.fullmatch(name):
-                        with contextlib.suppress(FileNotFoundError):
-                            found[name] = os.stat(path).st_size
-        yield from (Stored(name, found[name]) for name in sorted(found))
+        found = (stored for stored in self._walk(prefix) if not stored.name.endswith(PARTIAL))
+        yield from sorted(found, key=lambda stored: stored.name)
 
     def stat(self, name: str) -> Stored:
         """See `Vault.stat`."""
         with self._errors(name):
-            return Stored(name, self._path(name).stat().st_size)
+            return _stored(name, self._path(name))
 
     def digest(self, name: str) -> str:
         """See `Vault.digest`."""
@@ -110,6 +102,32 @@ class LocalVault:
         with self._errors(name):
             path.unlink()
             fsync_folder(path.parent)
+
+    def locked_until(self, name: str) -> datetime | None:
+        """See `Vault.locked_until`: a folder locks nothing."""
+        self.stat(name)
+        return None
+
+    def unfinished(self) -> Iterator[Stored]:
+        """See `Vault.unfinished`."""
+        for stored in sorted(self._walk(""), key=lambda stored: stored.name):
+            if stored.name.endswith(PARTIAL):
+                yield replace(stored, name=stored.name.removesuffix(PARTIAL))
+
+    def discard(self, name: str) -> None:
+        """See `Vault.discard`: whoever writes it has it locked."""
+        path = self._path(name)
+        partial = path.with_name(path.name + PARTIAL)
+        with self._errors(name):
+            partial.stat()  # or the lock would make it
+            descriptor = _own(partial)
+            if descriptor is None:
+                return
+            try:
+                partial.unlink()
+                fsync_folder(partial.parent)
+            finally:
+                os.close(descriptor)
 
     def free(self) -> int | None:
         """See `Vault.free`."""
@@ -132,6 +150,17 @@ class LocalVault:
     def local_path(self, name: str) -> Path | None:
         """See `Vault.local_path`."""
         return self._path(name)
+
+    def _walk(self, prefix: str) -> Iterator[Stored]:
+        with self._errors(prefix or "its list"):
+            top = os.path.join(self.root, prefix.rpartition("/")[0])
+            for folder, _, files in os.walk(top, onerror=_unless_vanished):
+                for file in files:
+                    path = Path(folder, file)
+                    name = os.path.relpath(path, self.root)
+                    if name.startswith(prefix) and _NAME.fullmatch(name):
+                        with contextlib.suppress(FileNotFoundError):
+                            yield _stored(name, path)
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or name.endswith(PARTIAL):
@@ -156,6 +185,11 @@ class LocalVault:
                 f"the {self.name} vault at {self.root} failed on {name}: {error.strerror}",
                 hint="check that this user may read and write there",
             ) from None
+
+
+def _stored(name: str, path: Path) -> Stored:
+    status = path.stat()
+    return Stored(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def fsync_folder(folder: Path) -> None:

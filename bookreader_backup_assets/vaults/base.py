@@ -14,12 +14,17 @@ class Stored:
     """A file in a vault: its name, its size in bytes, and when the vault says that it was last written.
 
     `modified` (UTC) is the vault's word, or that of whoever copied the vault: it tells how long something
-    half-written has lain there, and never the age of an artifact.
+    half-written has lain there, and never the age of an artifact. `sha256` (hex) is of all its bytes, where
+    the vault itself computed one of what it received in `put`, and it was the right one; `parts` are then
+    the SHA-256 of each part that was sent, all of `part_size` bytes but the last.
     """
 
     name: str
     size: int
     modified: datetime | None = field(default=None, compare=False)
+    sha256: str | None = field(default=None, compare=False)
+    parts: tuple[str, ...] = field(default=(), compare=False)
+    part_size: int = field(default=0, compare=False)
 
 
 class Vault(Protocol):

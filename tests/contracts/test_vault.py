@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, SpaceError, VaultError
 from bookreader_backup_assets.vaults.base import Stored
-from bookreader_backup_assets.vaults.local import PARTIAL, LocalVault
+from bookreader_backup_assets.vaults.local import LocalVault
+from bookreader_backup_assets.vaults.names import PARTIAL
 from tests.fixtures.missing import missing
 
 NAME = "redis/redis_dump_2025-10-24_02-30-00.rdb.gz"

@@ -31,7 +31,8 @@ from bookreader_backup_assets.core.errors import (
     SourceError,
     SpaceError,
 )
-from bookreader_backup_assets.vaults.local import PARTIAL, LocalVault
+from bookreader_backup_assets.vaults.local import LocalVault
+from bookreader_backup_assets.vaults.names import PARTIAL
 
 NOW = datetime(2025, 10, 24, 2, 0, 0, tzinfo=UTC)
 DAY = "2025-10-24"

@@ -1,0 +1,113 @@
+"""Why the plan keeps an artifact: by its component's row, as part of a weekly full, or of a labelled set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from bookreader_backup_assets.core.policy import Held, Keep, Policy
+from bookreader_backup_assets.core.set_day import is_day, local_day
+from bookreader_backup_assets.core.set_id import label_of
+
+MANIFESTS = "backup_set"
+"""The component that has no row and no limit of its own: manifests live as long as their sets."""
+_REPORTS = "assurance"  # of drills: labelled, and of no set
+
+Reasons = Iterator[tuple[Held, str]]
+Dated = tuple[Held, date]
+
+
+def by_row(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
+    """Yield what the rows keep, and what nobody gave a limit for. `artifacts` are oldest first, as below."""
+    ruled: dict[str, list[Dated]] = {}
+    for one in artifacts:
+        component = one.entry.component
+        if component not in policy.rows:
+            if component == _REPORTS:
+                yield one, f"the plan sets no limit for {component}"
+            elif not _labelled_sets(one) and _full(one, policy) is None:
+                yield one, "the plan has no row for it here"
+        elif one.entry.regular or component == _REPORTS:
+            ruled.setdefault(component, []).append((one, _last_day(one, policy.zone)))
+    for component, members in ruled.items():
+        keep = policy.rows[component]
+        for one, _, version in _within(keep, members, today):
+            if keep is None:
+                yield one, f"the plan sets no limit for {component}"
+            elif keep.days is not None:
+                yield one, f"of the last {keep}"
+            elif version:
+                yield one, f"version {version} of the last {keep.count}"
+            else:
+                yield one, f"not verified, among the last {keep}"
+
+
+def by_weekly(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
+    """Yield the members of weekly fulls that the plan keeps, whether or not they have a row here."""
+    members = [(one, day) for one in artifacts if (day := _full(one, policy)) is not None]
+    for one, day, _ in _within(policy.weekly, members, today):
+        yield one, f"weekly full of {day}, {_kept(policy.weekly)}"
+
+
+def by_label(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
+    """Yield the members of labelled sets that the plan keeps, those that a restore made among them."""
+    members, names = [], {}
+    for one in artifacts:
+        days = {name: local_day(name, one.entry, policy.zone) for name in _labelled_sets(one)}
+        if days:
+            names[one.entry.name] = max(days, key=lambda name: (days[name], name))
+            members.append((one, max(days.values())))
+    for one, _, _ in _within(policy.labels, members, today):
+        yield one, f"labelled set {names[one.entry.name]}, {_kept(policy.labels)}"
+
+
+def longest_days(policy: Policy) -> int | None:
+    """Return how many days after its own the plan keeps a day's set at the longest; None without a limit.
+
+    Versions are no days: they do not count here.
+    """
+    keeps = [*policy.rows.values(), *([policy.weekly] if policy.weekly else [])]
+    if None in keeps:
+        return None
+    return max((keep.days or 0 for keep in keeps if keep), default=0)
+
+
+def _within(keep: Keep | None, members: Sequence[Dated], today: date) -> Iterator[tuple[Held, date, int]]:
+    """Yield those of `members` that a limit keeps, with the number of the version where versions are counted.
+
+    They are counted by asset, the verified ones, from the newest. What is not verified has the number 0, and
+    is kept as long as fewer than all of them are newer: it has displaced nothing, and may be all there is.
+    """
+    if keep is None or keep.days is not None:
+        limit = keep.days if keep else None
+        yield from ((one, day, 0) for one, day in members if limit is None or (today - day).days <= limit)
+        return
+    versions: dict[str, int] = {}
+    for one, day in reversed(members):
+        newer = versions.get(one.entry.asset, 0)
+        if newer < keep.count:
+            versions[one.entry.asset] = newer + one.verified
+            yield one, day, newer + 1 if one.verified else 0
+
+
+def _kept(keep: Keep | None) -> str:
+    return f"kept {keep}" if keep else "and the plan sets no limit"
+
+
+def _last_day(one: Held, zone: ZoneInfo) -> date:
+    return max(local_day(set_id, one.entry, zone) for set_id in {one.entry.set, *one.sets})
+
+
+def _full(one: Held, policy: Policy) -> date | None:
+    """Return the day of the last weekly full that an artifact is in."""
+    if not one.entry.regular:
+        return None
+    days = (local_day(name, one.entry, policy.zone) for name in {one.entry.set, *one.sets} if is_day(name))
+    return max(filter(policy.full_on, days), default=None)
+
+
+def _labelled_sets(one: Held) -> set[str]:
+    """Return the labelled sets that an artifact is in. A drill's report is labelled, and of none."""
+    own = set() if one.entry.regular or one.entry.component == _REPORTS else {one.entry.set}
+    return own | {name for name in one.sets - {one.entry.set} if label_of(name)}

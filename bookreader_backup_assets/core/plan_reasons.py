@@ -62,15 +62,12 @@ def by_label(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
         yield one, f"labelled set {names[one.entry.name]}, {_kept(policy.labels)}"
 
 
-def longest_days(policy: Policy) -> int | None:
-    """Return how many days after its own the plan keeps a day's set at the longest; None without a limit.
-
-    Versions are no days: they do not count here.
-    """
-    keeps = [*policy.rows.values(), *([policy.weekly] if policy.weekly else [])]
-    if None in keeps:
-        return None
-    return max((keep.days or 0 for keep in keeps if keep), default=0)
+def keeps_day(policy: Policy, day: date, today: date) -> bool:
+    """Whether the plan still keeps anything for the sake of that day; versions are kept for their own."""
+    keeps = [*policy.rows.values(), *([policy.weekly] if policy.full_on(day) else [])]
+    return any(
+        keep is None or (today - day).days <= (-1 if keep.days is None else keep.days) for keep in keeps
+    )
 
 
 def _within(keep: Keep | None, members: Sequence[Dated], today: date) -> Iterator[tuple[Held, date, int]]:

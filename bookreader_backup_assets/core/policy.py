@@ -1,4 +1,4 @@
-"""What retention goes by: what the plan keeps in a vault, what the vault holds, and what an operator pinned."""
+"""What retention goes by: what the plan keeps in a vault, what the vault holds, and what was pinned."""
 
 from __future__ import annotations
 

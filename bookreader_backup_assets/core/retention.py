@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from bookreader_backup_assets.core.artifact import Entry
-from bookreader_backup_assets.core.plan_reasons import MANIFESTS, by_label, by_row, by_weekly, longest_days
+from bookreader_backup_assets.core.plan_reasons import MANIFESTS, by_label, by_row, by_weekly, keeps_day
 from bookreader_backup_assets.core.policy import Held, Keep, Pin, Policy, Unit
 from bookreader_backup_assets.core.prune_refusals import moment, refusals, spoken
 from bookreader_backup_assets.core.set_day import is_day, local_day
@@ -147,7 +147,7 @@ def _outages(artifacts: Iterable[Held], policy: Policy, now: datetime) -> Mappin
 
 
 def _seen(one: Held, policy: Policy) -> datetime:
-    """Return when an artifact was last known to be what its source holds: captured, or that day's beginning."""
+    """Return when an artifact was last known to be what its source holds, to the day."""
     found = [local_day(set_id, one.entry, policy.zone) for set_id in one.sets if set_id != one.entry.set]
     if not found:
         return one.entry.captured_at
@@ -176,7 +176,9 @@ def _needed(
     while asking:
         one = asking.pop()
         day = local_day(one.entry.set, one.entry, policy.zone)
-        for name in sorted(one.needs & there.keys() - told - {one.entry.name}):
+        for name in sorted(one.needs):
+            if name not in there or name in told or name == one.entry.name:
+                continue
             told.add(name)
             if name not in met:
                 met.add(name)
@@ -185,18 +187,16 @@ def _needed(
 
 
 def _of_living_sets(
-    manifests: Iterable[Held], kept: Iterable[Held], policy: Policy, today: date
+    manifests: Iterable[Held], kept: Sequence[Held], policy: Policy, today: date
 ) -> Iterator[tuple[Held, str]]:
     """Yield the manifests of sets that something kept is in.
 
     One artifact may be found unchanged for years. It keeps the manifest of the set that captured it, and of
-    the sets that other rows still keep; not those of all the nights that looked at it.
+    the days that the plan still keeps; not those of all the nights that looked at it.
     """
-    longest = longest_days(policy)
     living = {one.entry.set for one in kept}
     for one in kept:
         for set_id in one.sets - living:
-            age = (today - local_day(set_id, one.entry, policy.zone)).days
-            if longest is None or age <= longest or not is_day(set_id):
+            if not is_day(set_id) or keeps_day(policy, local_day(set_id, one.entry, policy.zone), today):
                 living.add(set_id)
     yield from ((one, f"of the set {one.entry.set}") for one in manifests if one.entry.set in living)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from bookreader_backup_assets import reach
+from bookreader_backup_assets import away, reach
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.hours import archived_until
 from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
@@ -58,8 +58,13 @@ ASSETS = {
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
 
 
-def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Installation:
-    """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`."""
+def assemble(
+    settings: Settings, *, now: Callable[[], datetime] = utc_now, connect: away.Connect | None = None
+) -> Installation:
+    """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`.
+
+    `connect` gives the client of S3, instead of one made from the settings.
+    """
     plan = load_plan(settings.plan, timezone=settings.timezone)
     encryption = Gpg(settings.key, tuple(key for key in old_keys(settings).values() if key))
     reached = reach.in_docker(settings) if settings.runner == "docker" else reach.on_this_machine(settings)
@@ -73,7 +78,7 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         ),
         components={
             **_components(settings, plan, reached, encryption),
-            LOGS: _logs(settings, reached, now),
+            LOGS: _logs(settings, plan, reached, now),
         },
         planned=planned_assets(plan),
         due_on=plan.due_on,
@@ -87,6 +92,9 @@ def assemble(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> In
         key=settings.key,
         log=open_log(settings.log.expanduser(), now) if settings.log else silent(),
         now=now,
+        policy=away.policy_of(plan),
+        outside=away.outside(settings, plan, connect),
+        unset=away.unset(settings, plan),
     )
 
 
@@ -129,28 +137,31 @@ def drill_ground(
 
 def _components(settings: Settings, plan: Plan, reach: Reach, encryption: Gpg) -> dict[str, Component]:
     digests = plan.postgresql.digests if plan.postgresql else False
+    gpg = {one: ("gpg",) if away.encrypted(settings, plan, one) else () for one in ASSETS}
     dump = PostgresqlDump(
         reach.postgresql,
         reach.postgresql_env,
         reach.database,
         digests if isinstance(digests, bool) else tuple(digests),
+        codecs=gpg["postgresql"],
     )
     made: list[Component] = [
         PostgresqlGlobals(reach.postgresql, reach.postgresql_env, reach.database, encryption),
         dump,
-        PostgresqlSql(reach.postgresql, dump.stem),
-        RedisRdb(reach.redis, reach.redis_cli, reach.redis_password),
-        StorageArchive(reach.storage, settings.storage_path),
+        PostgresqlSql(reach.postgresql, dump.stem, codecs=("gzip", *gpg["postgresql"])),
+        RedisRdb(reach.redis, reach.redis_cli, reach.redis_password, codecs=("gzip", *gpg["redis"])),
+        StorageArchive(reach.storage, settings.storage_path, codecs=gpg["storage"]),
         ConfigArchive(settings.config_root, settings.config_paths, encryption),
-        CodeBundle(settings.code_path or settings.config_root, settings.scratch),
+        CodeBundle(settings.code_path or settings.config_root, settings.scratch, codecs=gpg["code"]),
     ]
     return {f"{component.component}/{component.artifact}": component for component in made}
 
 
-def _logs(settings: Settings, reach: Reach, now: Callable[[], datetime]) -> LogsArchive:
+def _logs(settings: Settings, plan: Plan, reach: Reach, now: Callable[[], datetime]) -> LogsArchive:
     own = LogFile(settings.log.expanduser()) if settings.log else None
     logs = tuple(one for one in (reach.logs, own) if one is not None)
-    return LogsArchive(logs, partial(archived_until, local_vault(settings)), now)
+    codecs = ("gzip", *(("gpg",) if away.encrypted(settings, plan, "logs") else ()))
+    return LogsArchive(logs, partial(archived_until, local_vault(settings)), now, codecs=codecs)
 
 
 def _system(settings: Settings, plan: Plan, reach: Reach) -> System:

@@ -17,17 +17,21 @@ from bookreader_backup_assets.core.errors import SettingsError
 from bookreader_backup_assets.plan_rows import (
     ClockTime,
     CodeRow,
+    Copy,
     DrillRow,
     Hours,
     Keep,
     LabelsRow,
     LogsRow,
     PostgresqlRow,
+    PruneRow,
     Row,
     WeeklyRow,
 )
 
 SHIPPED = Path(__file__).parent / "plans"
+VAULTS = ("nas", "offsite", "git")
+"""The vaults besides the local one that a row may name."""
 _COMPONENTS = ("postgresql", "redis", "storage", "config")
 
 
@@ -56,6 +60,7 @@ class Plan(BaseModel):
     code: CodeRow | None = None
     logs: LogsRow | None = None
     labels: LabelsRow = LabelsRow()
+    prune: PruneRow = PruneRow()
     drill: DrillRow = DrillRow()
 
     @model_validator(mode="after")
@@ -80,6 +85,22 @@ class Plan(BaseModel):
         """How old the newest of each planned component may get."""
         every = {**self.rows, "code": self.code, "logs": self.logs}
         return {name: timedelta(hours=row.rpo_hours) for name, row in every.items() if row is not None}
+
+    @property
+    def kept(self) -> dict[str, Row | CodeRow | LogsRow | WeeklyRow | LabelsRow]:
+        """Every row that says for how long something is kept, and where."""
+        every = {
+            **self.rows,
+            "code": self.code,
+            "logs": self.logs,
+            "weekly": self.weekly,
+            "labels": self.labels,
+        }
+        return {name: row for name, row in every.items() if row is not None}
+
+    def copies(self, vault: str) -> dict[str, Copy]:
+        """Return the rows that want a copy in a vault, by component, or `weekly` and `labels`."""
+        return {name: copy for name, row in self.kept.items() if (copy := getattr(row, vault, None))}
 
     def full_on(self, day: date) -> bool:
         """Whether that day's captures are one weekly full."""
@@ -147,6 +168,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "code": CodeRow,
     "logs": LogsRow,
     "labels": LabelsRow,
+    "prune": PruneRow,
     "drill": DrillRow,
 }
 
@@ -158,7 +180,7 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         model: type[BaseModel] = Plan if len(where) == 1 else _MODELS.get(where[0], Row)
         if len(where) > 2:
-            model = Keep if where[1] == "keep" else Hours
+            model = Keep if where[1] == "keep" else Copy if where[1] in VAULTS else Hours
         wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
     elif first["type"] == "missing":
         wrong = "it is missing"

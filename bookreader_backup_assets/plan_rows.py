@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from bookreader_backup_assets.core import policy
 from bookreader_backup_assets.core.drill import Objective
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -39,7 +40,7 @@ _MODEL = ConfigDict(extra="forbid", frozen=True)
 
 
 class Keep(BaseModel):
-    """For how long, at least: days, weeks, or so many versions. Exactly one of them."""
+    """For how long: days, weeks, or so many versions. Exactly one of them."""
 
     model_config = _MODEL
 
@@ -49,20 +50,41 @@ class Keep(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        if len([one for one in (self.days, self.weeks, self.versions) if one is not None]) != 1:
             raise ValueError("one of days, weeks and versions, such as { days = 7 }")
         return self
 
+    @property
+    def rule(self) -> policy.Keep:
+        """The same as retention has it."""
+        if self.days is not None:
+            return policy.Keep(self.days, "days")
+        if self.weeks is not None:
+            return policy.Keep(self.weeks, "weeks")
+        assert self.versions is not None
+        return policy.Keep(self.versions, "versions")
+
     def __str__(self) -> str:
         """As the guide's tables have it: `7 days`."""
-        ((unit, count),) = self.model_dump(exclude_none=True).items()
-        return f"{count} {unit if count > 1 else unit.removesuffix('s')}"
+        return str(self.rule)
+
+
+class Copy(Keep):
+    """A copy in a vault outside: for how long, in which storage class, and locked for how many days.
+
+    A class and a lock mean something where the vault is a bucket; a lock needs one that has object lock.
+    """
+
+    storage_class: str = "STANDARD"
+    lock_days: int = Field(default=0, ge=0, strict=True)
 
 
 class Row(BaseModel):
     """One component's row: `at` is local time; `every` day, or week on `weekday`.
 
     `rpo_hours` is the age at which its newest is too old: 26, or 170 of a weekly one, unless it says.
+    `keep` is for the local vault; `nas`, `offsite` and `git` are copies. `encrypt` says whether it is
+    encrypted at capture: without it, what holds personal data is, where it leaves the host.
     """
 
     model_config = _MODEL
@@ -72,6 +94,10 @@ class Row(BaseModel):
     weekday: Weekday = "sunday"
     rpo_hours: float = Field(default=_DAY, gt=0)
     keep: Keep | None = None
+    nas: Copy | None = None
+    offsite: Copy | None = None
+    git: Copy | None = None
+    encrypt: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +132,9 @@ class LogsRow(BaseModel):
     minute: int = Field(default=5, ge=0, le=59)
     rpo_hours: float = Field(default=3, gt=0)
     keep: Keep | None = None
+    nas: Copy | None = None
+    offsite: Copy | None = None
+    encrypt: bool | None = None
 
 
 class WeeklyRow(BaseModel):
@@ -116,6 +145,8 @@ class WeeklyRow(BaseModel):
     at: ClockTime
     weekday: Weekday = "sunday"
     keep: Keep | None = None
+    nas: Copy | None = None
+    offsite: Copy | None = None
 
     def due_on(self, day: date) -> bool:
         """Whether that day has it."""
@@ -128,6 +159,17 @@ class LabelsRow(BaseModel):
     model_config = _MODEL
 
     keep: Keep | None = None
+    nas: Copy | None = None
+    offsite: Copy | None = None
+
+
+class PruneRow(BaseModel):
+    """The daily prune: `at` local time, once replicas are there; and the part of a vault it may remove."""
+
+    model_config = _MODEL
+
+    at: ClockTime = time(6)
+    share: float = Field(default=0.5, gt=0, le=1)
 
 
 class Hours(BaseModel):

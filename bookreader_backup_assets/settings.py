@@ -6,25 +6,18 @@ this module.
 from __future__ import annotations
 
 import difflib
-import io
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bookreader_backup_assets.core.errors import SettingsError
 from bookreader_backup_assets.core.secret import Secret
-
-PREFIX = "BACKUP_"
-FILE = "bookreader-backup.env"
-"""The file of this program's own settings, in the folder it is called in: `.env` is BookReader's."""
-ENV_FILE = "BACKUP_ENV_FILE"
+from bookreader_backup_assets.settings_file import PREFIX, read_file, settings_file
 
 
 def _secret(value: object) -> Secret:
@@ -126,6 +119,48 @@ class Settings(BaseModel):
         description="Columns that hold paths of storage, as `table.column`, or `table.column=folder` where "
         "they are relative to a folder in it: after a restore the files are looked for",
     )
+    nas: Path | None = Field(
+        None,
+        description="Folder where a NAS is mounted: the vault `nas`. It has a file "
+        "`.bookreader-nas`, without which nothing is written there",
+    )
+    git_remote: SecretText | None = Field(
+        None, description="Git remote that takes the encrypted configuration: the vault `git`"
+    )
+    offsite_bucket: str | None = Field(None, description="Bucket of the vault `offsite`")
+    offsite_endpoint: str = Field(
+        "", description="URL of an S3-compatible service: MinIO, R2, Ceph …; without it, AWS"
+    )
+    offsite_region: str = Field("", description="Region of that bucket")
+    offsite_access_key: SecretText | None = Field(
+        None, description="Access key id; without it, whatever boto3 finds: environment, profile, role"
+    )
+    offsite_secret_key: SecretText | None = Field(None, description="Its secret access key")
+    offsite_prune_access_key: SecretText | None = Field(
+        None, description="Access key id of another account that may delete, where the first may not"
+    )
+    offsite_prune_secret_key: SecretText | None = Field(None, description="Its secret access key")
+    offsite_installation: str = Field(
+        "", description="Id of the installation to read offsite, where a bucket has several, on another host"
+    )
+    offsite_checksums: Literal["sha256", "none"] = Field(
+        "sha256",
+        description="What the service compares with what it received: `sha256`; `none` where it cannot "
+        "(`doctor` finds out)",
+    )
+    offsite_encryption: Literal["AES256", "aws:kms", "none"] = Field(
+        "AES256", description="Encryption by the service, besides ours"
+    )
+    offsite_conditional: bool = Field(
+        default=True, description="Whether the service knows `If-None-Match`, which never overwrites"
+    )
+    offsite_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = Field(
+        "GOVERNANCE", description="Mode of object locks, where a plan row has `lock_days`"
+    )
+    offsite_read_back: bool = Field(
+        default=False,
+        description="Read every upload back, also where the service computed the SHA-256 of what it received",
+    )
     scratch: Path = Field(
         Path(tempfile.gettempdir()), description="Folder for the scratch servers that restores are tried on"
     )
@@ -159,21 +194,6 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(f"{origins[str(first['loc'][0])]}: {first['msg']}") from None
-
-
-def settings_file(environ: Mapping[str, str]) -> Path:
-    """Return the file that settings are read from, there or not: our own, or `.env` where there is none.
-
-    Beside our own, `.env` is not read: what begins with BACKUP_ there may be somebody else's. Raises
-    `SettingsError` if the environment names a file that is not there.
-    """
-    if not (named := environ.get(ENV_FILE)):
-        return Path(FILE) if Path(FILE).exists() else Path(".env")
-    if not Path(named).is_file():
-        raise SettingsError(
-            f"{ENV_FILE} names {named}, which is no file", hint=f"correct it, or unset {ENV_FILE}"
-        )
-    return Path(named)
 
 
 def old_keys(settings: Settings) -> dict[Path, Secret | None]:
@@ -212,8 +232,10 @@ def table() -> str:
 
 def _default(variable: str) -> str:
     default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
-    if default is None or default == ():
+    if default in {None, (), ""}:
         return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     if variable == f"{PREFIX}SCRATCH":
         return "`TMPDIR`, or `/tmp`"
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
@@ -243,34 +265,3 @@ def _field(variable: str, value: str, origin: str) -> tuple[str, str]:
         f"{origin} is not a setting",
         hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(variables())}",
     )
-
-
-def read_file(file: Path) -> dict[str, tuple[str, str]]:
-    """Return our variables in an `.env` file: each value, and where it stands, for messages.
-
-    None are in a file that is not there. Raises `SettingsError` for one that cannot be read.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file} cannot be read: {getattr(error, 'strerror', error)}",
-            hint="make it readable by this user, as UTF-8 text",
-        ) from None
-    read = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    found: dict[str, tuple[str, str]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        variable = re.match(rf"\s*(?:export\s+)?({PREFIX}\w+)", line)
-        if variable is None:
-            continue
-        name, value = variable[1], read.get(variable[1])
-        if value is None:
-            raise SettingsError(f"{file}, line {number}: write it as {name}=value")
-        if name == ENV_FILE:
-            raise SettingsError(
-                f"{name} ({file}, line {number}) can only be set in the environment", hint="remove that line"
-            )
-        found[name] = (value, f"{name} ({file}, line {number})")
-    return found

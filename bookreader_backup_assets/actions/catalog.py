@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from bookreader_backup_assets.core.artifact import (
@@ -13,7 +15,7 @@ from bookreader_backup_assets.core.artifact import (
     parse_utc,
 )
 from bookreader_backup_assets.core.check import Verdict, failed
-from bookreader_backup_assets.core.errors import DamagedError
+from bookreader_backup_assets.core.errors import DamagedError, NotFoundError
 from bookreader_backup_assets.core.manifest import (
     Failure,
     Standing,
@@ -25,7 +27,8 @@ from bookreader_backup_assets.core.manifest import (
 from bookreader_backup_assets.core.set_id import is_set, label_of
 from bookreader_backup_assets.vaults.base import Vault
 
-_OTHERS = ("failures/", "restores/", "sets/")  # kept in a vault, and no artifacts
+_OTHERS = ("failures/", "restores/", "sets/", "pins/", "prunes/")  # kept in a vault, and no artifacts
+_AT_ONCE = 16
 
 
 @dataclass
@@ -61,8 +64,7 @@ class Catalog:
         The last is this reading's own, where a file of the artifact is gone or has another size: a
         listing tells that much, and nothing that is not there may stand as verified.
         """
-        self._load()
-        proofs = sorted(self._proofs.get(entry.name, []), key=lambda proof: proof.at)
+        proofs = self.stored_proofs(entry)
         captured = {entry.name: entry.size, **{one.name: one.size for one in entry.companions}}
         wrong = [
             f"{name} has {self._sizes[name]} bytes, {size} were captured"
@@ -76,6 +78,11 @@ class Catalog:
             seen = failed("not_empty", "; ".join(wrong))
             proofs.append(Proof(entry.installation, entry.name, entry.sha256, at, (seen,)))
         return proofs
+
+    def stored_proofs(self, entry: Entry) -> list[Proof]:
+        """Return the proofs that lie beside an entry, oldest first, and nothing of this reading's own."""
+        self._load()
+        return sorted(self._proofs.get(entry.name, []), key=lambda proof: proof.at)
 
     def standing(self, entry: Entry) -> Standing:
         """Return where an entry stands with its checks."""
@@ -145,14 +152,33 @@ class Catalog:
         self._read = True
         for stored in self.vault.list():
             self._sizes[stored.name] = stored.size
+        documents = [name for name in self._sizes if name.endswith(ENTRY_SUFFIX) or PROOF_INFIX in name]
+        for name, data in self._read_all(documents):
             try:
-                if stored.name.endswith(ENTRY_SUFFIX):
-                    entry = Entry.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)
-                    if entry.entry_name != stored.name:
-                        raise DamagedError(f"{stored.name} is the entry of another file")
+                if name.endswith(ENTRY_SUFFIX):
+                    entry = Entry.from_json(data, name=name)
+                    if entry.entry_name != name:
+                        raise DamagedError(f"{name} is the entry of another file")
                     self._entries[entry.name] = entry
-                elif PROOF_INFIX in stored.name:
-                    proof = Proof.from_json(b"".join(self.vault.open(stored.name)), name=stored.name)
+                else:
+                    proof = Proof.from_json(data, name=name)
                     self._proofs.setdefault(proof.artifact, []).append(proof)
             except DamagedError:
-                self.unreadable.append(stored.name)
+                self.unreadable.append(name)
+
+    def _read_all(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield names and what is in them; many at once where each is a journey to another host."""
+
+        def read(name: str) -> bytes | None:
+            try:
+                return b"".join(self.vault.open(name))
+            except NotFoundError:
+                return None  # pruned since it was listed
+
+        if self.vault.local_path("x") is not None:
+            found = zip(names, map(read, names), strict=True)
+            yield from ((name, data) for name, data in found if data is not None)
+            return
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="catalog") as pool:
+            found = zip(names, pool.map(read, names), strict=True)
+            yield from ((name, data) for name, data in found if data is not None)

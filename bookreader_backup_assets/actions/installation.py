@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
+from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.actions.program_log import silent
 from bookreader_backup_assets.actions.system_check import System
 from bookreader_backup_assets.codecs.chain import Codecs
@@ -27,6 +28,7 @@ from bookreader_backup_assets.components.restoration import Restoration
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, Proof, load_document
 from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.hour import HOUR, key_of
+from bookreader_backup_assets.core.policy import Policy
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.core.secret import Secret, key_id
 from bookreader_backup_assets.core.streams import Progress, quiet
@@ -34,7 +36,15 @@ from bookreader_backup_assets.runners.base import Services
 from bookreader_backup_assets.runners.local import NoServices
 from bookreader_backup_assets.vaults.base import Vault
 
-_IDENTITY = "installation.json"
+IDENTITY = "installation.json"
+LOCAL = "local"
+"""The name of the vault on this host."""
+VAULTS = {
+    "nas": "set BACKUP_NAS to the folder where it is mounted",
+    "offsite": "set BACKUP_OFFSITE_BUCKET, and a key for it",
+    "git": "set BACKUP_GIT_REMOTE to a remote that this host may push to",
+}
+"""The vaults away from this host, and what sets each of them up."""
 _SOON: dict[str, Any] = {"wait": wait_fixed(0.05), "stop": stop_after_delay(10)}
 
 Images = Callable[[], Mapping[str, Mapping[str, str]]]
@@ -69,7 +79,10 @@ class Installation:
     the data, and are stopped while it is replaced; `lock` is the file that lets one restore work at a time.
     `zone` is the plan's timezone; `system` is all of it together; `key` encrypts; `log` has a line for each
     thing done; `now` is the clock; `watch` shows what takes long. `vault_named` is what an operator named
-    the vault by, if it is not the one of the settings.
+    the vault by, if it is not the one of the settings; `source_named` names the one that restores read.
+
+    `policy` is what the plan keeps in the local vault, `outside` are the vaults away from this host, by name;
+    `unset` are those that the plan wants, and no setting says where they are.
     """
 
     vault: Vault
@@ -89,6 +102,10 @@ class Installation:
     now: Callable[[], datetime] = utc_now
     watch: Watch = unwatched
     vault_named: str = ""
+    source_named: str = LOCAL
+    policy: Policy | None = None
+    outside: Mapping[str, Outside] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
     host: str = socket.gethostname()
     version: str = __version__
 
@@ -96,6 +113,38 @@ class Installation:
     def id(self) -> str:
         """The id in the vault's root, made at the first capture."""
         return self._identity()[0]
+
+    @property
+    def known_id(self) -> str | None:
+        """The id, or None where nothing was captured yet."""
+        try:
+            return self._read_identity()[0]
+        except NotFoundError:
+            return None
+
+    @cached_property
+    def source(self) -> Installation:
+        """Itself over the vault that restores read: its entries, and the bytes."""
+        return self.reading(self.source_named)
+
+    def reading(self, name: str) -> Installation:
+        """Return this installation over one of its vaults, to list, verify and read what is there.
+
+        Raises `RefusedError` for a vault that there is not, and where nothing says whose artifacts are meant.
+        """
+        if name == LOCAL:
+            return self
+        outside = self.vault_outside(name)
+        return replace(self, vault=outside.vault(outside.find(self.known_id)), source_named=LOCAL)
+
+    def vault_outside(self, name: str) -> Outside:
+        """Return a vault away from this host. Raises `RefusedError` for one that there is not."""
+        if name not in self.outside:
+            if name in VAULTS:
+                raise RefusedError(f"the vault {name!r} is not set up", hint=VAULTS[name])
+            known = ", ".join((LOCAL, *VAULTS))
+            raise RefusedError(f"there is no vault {name!r}", hint=f"there are: {known}")
+        return self.outside[name]
 
     @cached_property
     def key_id(self) -> str | None:
@@ -171,12 +220,12 @@ class Installation:
                 "host": self.host,
             }
         with suppress(NameTakenError):  # another process was first, and may not have ended
-            self.vault.put(_IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
+            self.vault.put(IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
         for attempt in Retrying(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON):
             with attempt:
                 identity = self._read_identity()
         return identity
 
     def _read_identity(self) -> tuple[str, datetime]:
-        document = load_document(b"".join(self.vault.open(_IDENTITY)), _IDENTITY)
+        document = load_document(b"".join(self.vault.open(IDENTITY)), IDENTITY)
         return str(document["id"]), datetime.fromisoformat(document["made_at"])

@@ -43,6 +43,7 @@ class Journal:
     def begin(cls, installation: Installation, scenario: str, header: dict[str, Any]) -> Journal:
         """Write the first record of a new journal. Raises `SpaceError` and the like where it cannot be."""
         now = installation.now()
+        header = {**header, "vault": installation.source_named}
         taken = now.astimezone(installation.zone).strftime("%Y-%m-%d_%H-%M-%S")
         known = {journal.stamp for journal in journals(installation)}
         for twin in range(1, _TWINS):

@@ -189,7 +189,7 @@ def _plan(
     *,
     into: str | None,
 ) -> RestorePlan:
-    catalog = Catalog(installation.vault)
+    catalog = Catalog(installation.source.vault)
     preview = made.preview()
     safety = f"a capture labelled {SAFETY}"
     if into is not None:
@@ -197,7 +197,7 @@ def _plan(
     elif made.displaces or not preview.present:
         safety = "what is there is kept beside it" if preview.present else "none: there is nothing to keep"
     elif (free := installation.vault.free()) is not None:
-        last = catalog.newest(entry.asset)
+        last = Catalog(installation.vault).newest(entry.asset)
         vault = Room("the vault, for the safety capture", int((last or entry).size * ROOM), free)
         preview = replace(preview, rooms=(*preview.rooms, vault))
     return RestorePlan(
@@ -219,12 +219,12 @@ def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:
         raise RefusedError(
             f"there is nothing called {scenario!r} to restore", hint=f"there are: {', '.join(SCENARIOS)}"
         )
-    return choose(Catalog(installation.vault), SCENARIOS[scenario], from_set)
+    return choose(Catalog(installation.source.vault), SCENARIOS[scenario], from_set)
 
 
 def _passed_over(installation: Installation, scenario: str, from_set: str) -> tuple[str, ...]:
     """Return what an operator should know where what is taken is not the newest there is."""
-    said = passed_over(Catalog(installation.vault), SCENARIOS[scenario], from_set)
+    said = passed_over(Catalog(installation.source.vault), SCENARIOS[scenario], from_set)
     return (said,) if said else ()
 
 

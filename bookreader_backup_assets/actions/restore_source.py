@@ -119,5 +119,5 @@ def restoration(
             f"there is nothing called {scenario!r} to restore",
             hint=f"there are: {', '.join(installation.restorations)}",
         )
-    stored = StoredArtifact(installation, entry)
+    stored = StoredArtifact(installation.source, entry)
     return stored, installation.restorations[scenario](stored, options)

@@ -86,7 +86,7 @@ def require_system(installation: Installation) -> System:
 
 def choose_parts(installation: Installation, from_set: str, without: Collection[str]) -> Choice:
     """Return the artifacts of one set. Raises `RefusedError` naming every part that it has not."""
-    catalog = Catalog(installation.vault)
+    catalog = Catalog(installation.source.vault)
     if unknown := sorted(set(without) - set(PARTS)):
         raise RefusedError(f"there is no part {unknown[0]!r}", hint=f"there are: {', '.join(PARTS)}")
     planned = {asset.split("/")[0] for asset in installation.planned}
@@ -127,7 +127,7 @@ def plan_of(installation: Installation, choice: Choice) -> SystemPlan:
     """Return the plan of what was chosen. Raises like `plan_system`."""
     system = require_system(installation)
     images = system.stack.images(choice.images)  # first: it says whether there is an engine at all
-    catalog = Catalog(installation.vault)
+    catalog = Catalog(installation.source.vault)
     parts, rooms, seconds = [], dict[str, Room](), 0.0
     for part, entry in choice.entries.items():
         one, its_rooms, takes = _part(installation, catalog, system, part, entry)
@@ -192,6 +192,6 @@ def _steps(choice: Choice, system: System) -> list[str]:
 def _images(installation: Installation, sealed: Entry | None) -> Recorded:
     if sealed is None:
         return {}
-    document = load_document(b"".join(StoredArtifact(installation, sealed).plain()), sealed.name)
+    document = load_document(b"".join(StoredArtifact(installation.source, sealed).plain()), sealed.name)
     images: Recorded = document.get("images", {})
     return images

@@ -19,16 +19,8 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import doctor, output
 from bookreader_backup_assets.cli.key import kit
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
-from bookreader_backup_assets.settings import (
-    ENV_FILE,
-    FILE,
-    PREFIX,
-    Settings,
-    load_settings,
-    read_file,
-    secret_variables,
-    variables,
-)
+from bookreader_backup_assets.settings import Settings, load_settings, secret_variables, variables
+from bookreader_backup_assets.settings_file import ENV_FILE, FILE, PREFIX, read_file
 
 _NO_DOCKER = """\
 is it running, and may this user use it (docker version)? DOCKER_HOST sets its address.

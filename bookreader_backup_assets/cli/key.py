@@ -19,14 +19,8 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError, KeyMissingError, NotFoundError, RefusedError
 from bookreader_backup_assets.core.secret import key_id
-from bookreader_backup_assets.settings import (
-    FILE,
-    Settings,
-    load_settings,
-    old_keys,
-    read_file,
-    settings_file,
-)
+from bookreader_backup_assets.settings import Settings, load_settings, old_keys
+from bookreader_backup_assets.settings_file import FILE, read_file, settings_file
 
 _VARIABLES = ("BACKUP_KEY", "BACKUP_KEY_FILE", "BACKUP_OLD_KEY_FILES")
 

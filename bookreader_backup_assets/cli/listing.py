@@ -7,7 +7,8 @@ import sys
 import click
 
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.assembly import local_vault
+from bookreader_backup_assets.actions.installation import LOCAL
+from bookreader_backup_assets.assembly import assemble, local_vault
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.errors import RefusedError
@@ -18,15 +19,16 @@ from bookreader_backup_assets.settings import load_settings
 @click.command("list")
 @click.argument("set_id", required=False, metavar="[SET]")
 @click.option("--label", metavar="LABEL", help="Only artifacts with this label.")
+@output.vault_option
 @output.json_option
-def command(set_id: str | None, label: str | None, as_json: bool) -> None:
-    """List the artifacts in the vault, or those of one SET: 2025-10-24, or 2025-10-24_14-05-00_pre-deploy.
+def command(set_id: str | None, label: str | None, vault: str, as_json: bool) -> None:
+    """List the artifacts in a vault, or those of one SET: 2025-10-24, or 2025-10-24_14-05-00_pre-deploy.
 
     An artifact is listed only if it was stored whole and read back. `standing` says what its checks found:
     verified, failed, inconclusive (could not be told here), or unverified (not made yet).
     """
     settings = load_settings()
-    catalog = Catalog(local_vault(settings))
+    catalog = Catalog(local_vault(settings) if vault == LOCAL else assemble(settings).reading(vault).vault)
     entries = catalog.entries(set_id=set_id or "")
     if set_id and not entries:
         sets = catalog.sets()
@@ -62,8 +64,10 @@ def command(set_id: str | None, label: str | None, as_json: bool) -> None:
             ]
         )
     elif not rows and not hours:
-        vault = settings.vault if settings.vault.exists() else f"{settings.vault}, which is not there,"
-        output.say(f"the vault {vault} is empty: `bookreader-backup backup` makes the first backup")
+        where = settings.vault if settings.vault.exists() else f"{settings.vault}, which is not there,"
+        said = f"{where} is empty: `bookreader-backup backup` makes the first backup"
+        elsewhere = f"{vault} is empty: `bookreader-backup replicate` fills it"
+        output.say(f"the vault {said if vault == LOCAL else elsewhere}")
     else:
         output.table(
             ["set", "asset", "artifact", "size", "captured (UTC)", "label", "standing"],

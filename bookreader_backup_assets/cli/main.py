@@ -20,6 +20,7 @@ COMMANDS = {
     "adopt": "adopt",
     "list": "listing",
     "verify": "verify",
+    "replicate": "replicate",
     "restore": "restore",
     "drill": "drill",
     "status": "status",

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 json_option: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
 )
+vault_option: Callable[..., Any] = click.option(
+    "--vault",
+    default="local",
+    show_default=True,
+    metavar="VAULT",
+    help="Which vault is read: `local`, `nas`, `offsite` or `git`.",
+)
 _PATIENCE = 1.0
 """Seconds before something is worth a bar or a line."""
 _MARKS = {

@@ -13,6 +13,7 @@ import click
 
 from bookreader_backup_assets.actions import restore as restoring
 from bookreader_backup_assets.actions import undo as undoing
+from bookreader_backup_assets.actions.installation import LOCAL, VAULTS
 from bookreader_backup_assets.actions.journal import alone, journals
 from bookreader_backup_assets.actions.restore_source import LATEST
 from bookreader_backup_assets.actions.system import restore_system
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from bookreader_backup_assets.actions.installation import Installation
 
 Function = Callable[..., Any]
-LOCAL = "local"
-
 _ALWAYS = (
     click.option(
         "--from",
@@ -44,7 +43,8 @@ _ALWAYS = (
         default=LOCAL,
         show_default=True,
         metavar="VAULT",
-        help="Where it is taken from: `local` (BACKUP_VAULT), or the folder of a copy of a vault.",
+        help="Where it is taken from: `local` (BACKUP_VAULT), `nas`, `offsite`, `git`, or the folder of"
+        " a copy.",
     ),
     click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and do nothing."),
     click.option("--confirm", default="", metavar="NAME", help="The name of what is replaced, typed back."),
@@ -245,6 +245,10 @@ def _restore(scenario: str, options: Options, given: dict[str, Any], *, as_json:
 
 def _installation(vault: str) -> Installation:
     settings, named = load_settings(), ""
+    if vault in VAULTS:
+        installation = replace(assemble(settings), watch=output.watch, source_named=vault)
+        installation.vault_outside(vault)
+        return installation
     if vault != LOCAL:
         folder = Path(vault).expanduser()
         if not (folder / "installation.json").exists():

@@ -22,13 +22,14 @@ from bookreader_backup_assets.settings import load_settings
 @click.command("verify")
 @click.argument("set_id", required=False, metavar="[SET]")
 @click.option("--asset", help="Only this asset, such as postgresql/dump.")
+@output.vault_option
 @output.json_option
-def command(set_id: str | None, asset: str | None, as_json: bool) -> None:
+def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) -> None:
     """Verify a SET (default: the newest): every artifact is read again, and restored where that is its check.
 
     What is found is kept beside each artifact as a proof. Exit status 1 if anything failed.
     """
-    installation = replace(assemble(load_settings()), watch=output.watch)
+    installation = replace(assemble(load_settings()), watch=output.watch).reading(vault)
     catalog = Catalog(installation.vault)
     entries = catalog.entries(asset=asset or "")
     if not entries:

@@ -207,7 +207,8 @@ class DatabaseRestoration:
     @contextmanager
     def _a_dump_that_can_be_sought(self, state: State) -> Iterator[str]:
         """Give the path of the dump where `pg_restore` runs: only a file is restored in parallel."""
-        if self.stored.path is not None and self.runner.describe()["runner"] == "local":
+        here = self.runner.describe()["runner"] == "local" and not self.stored.entry.codecs
+        if here and self.stored.path is not None:
             yield str(self.stored.path)
             return
         try:
@@ -218,9 +219,8 @@ class DatabaseRestoration:
             self._unstage(state)
 
     def _unstage(self, state: State) -> None:
-        if self.runner.describe()["runner"] != "local":
-            with suppress(BackupError):  # the container went, and took it along
-                self.runner.run(["rm", "-f", state["staged"]])
+        with suppress(BackupError):  # the container went, and took it along
+            self.runner.run(["rm", "-f", state["staged"]])
 
     def _head(self) -> str:
         """The newest migration that the code has, as far as anybody can tell."""
@@ -242,10 +242,10 @@ class DatabaseRestoration:
 
 def read_whole(stored: Stored, progress: Progress) -> None:
     """Read a dump to its end. Raises `DamagedError` unless its bytes are those captured."""
-    meter = Meter(stored.plain(), progress)
+    meter = Meter(stored.open_range(0, stored.entry.size), progress)
     for _ in meter:
         pass
-    if meter.sha256 != stored.entry.sha256:
+    if (meter.size, meter.sha256) != (stored.entry.size, stored.entry.sha256):
         raise DamagedError(
             f"{stored.entry.name} has changed since it was captured",
             hint="take another set: `bookreader-backup list` shows which are verified; nothing was touched",

@@ -53,12 +53,12 @@ class PostgresqlDump:
     env: Mapping[str, str] = field(repr=False)
     database: str
     digests: fingerprint.Digests = True
+    codecs: tuple[str, ...] = ()
 
     component = "postgresql"
     artifact = "dump"
     suffix = ".dump"
     kind = None
-    codecs = ()
 
     @property
     def stem(self) -> str:

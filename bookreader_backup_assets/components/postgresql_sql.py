@@ -37,12 +37,12 @@ class PostgresqlSql:
     runner: Runner
     stem: str
     dump: Stored | None = None
+    codecs: tuple[str, ...] = ("gzip",)
 
     component = "postgresql"
     artifact = "sql"
     suffix = ".sql"
     kind = None
-    codecs = ("gzip",)
     derived_from = "postgresql/dump"
 
     @property

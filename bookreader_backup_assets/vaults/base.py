@@ -92,3 +92,31 @@ class Vault(Protocol):
     def local_path(self, name: str) -> Path | None:
         """Where the file lies on this machine, for programs that need to seek; None if it does not."""
         ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a vault keeps a file, where it has any: its class, and for how many days it is locked."""
+
+    storage_class: str = "STANDARD"
+    lock_days: int = 0
+
+
+class Place(Protocol):
+    """Somewhere away from this host where vaults lie, one for each installation."""
+
+    @property
+    def name(self) -> str:
+        """What its vaults are called in the plan and in messages: `nas`, `offsite`, `git`."""
+        ...
+
+    def vault(self, installation: str, terms: Terms | None = None) -> Vault:
+        """Return the vault of an installation, which may be empty. Contacts nothing."""
+        ...
+
+    def installations(self) -> list[str]:
+        """Return the ids of the installations that have a vault there, sorted.
+
+        Raises `VaultError` where nobody can tell.
+        """
+        ...

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bookreader_backup_assets.core.errors import SettingsError
-from bookreader_backup_assets.settings import PREFIX, Settings, load_settings, table, variables
+from bookreader_backup_assets.settings import Settings, load_settings, table, variables
+from bookreader_backup_assets.settings_file import PREFIX
 
 ROOT = Path(__file__).parents[2]
 SECRETS = [name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
@@ -160,7 +161,10 @@ def test_an_env_file_that_is_no_text_is_refused(tmp_path):
 
 def test_secrets_never_print(env_file):
     """Neither the settings nor an error about them show a password."""
-    assert SECRETS == ["key", "postgresql_password", "postgresql_url", "redis_password", "redis_url"]
+    assert SECRETS == [
+        "key", "postgresql_password", "postgresql_url", "redis_password", "redis_url", "git_remote",
+        "offsite_access_key", "offsite_secret_key", "offsite_prune_access_key", "offsite_prune_secret_key",
+    ]  # fmt: skip
     given = {f"{PREFIX}{name.upper()}": "hunter2" for name in SECRETS}
     found = env_file(**given)
     assert "hunter2" not in repr(found) + str(found) + str(found.model_dump())

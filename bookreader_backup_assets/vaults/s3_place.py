@@ -1,0 +1,54 @@
+"""A bucket, and the vaults of installations in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bookreader_backup_assets.vaults.base import Terms
+from bookreader_backup_assets.vaults.s3 import S3Vault
+from bookreader_backup_assets.vaults.s3_access import Access, connect
+
+FOLDER = "bookreader-backups/"
+"""What the keys of this program begin with in a bucket, as the guide has them."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Implements `Place`. `pruning` is the account that may delete, if it is another one.
+
+    `client` gives the client of S3, if it is not made from `access`: under Dagster its resource does.
+    """
+
+    access: Access
+    pruning: Access | None = None
+    client: Callable[[], Any] | None = field(default=None, repr=False)
+    name: str = "offsite"
+
+    def vault(self, installation: str, terms: Terms | None = None) -> S3Vault:
+        """See `Place.vault`."""
+        wanted = terms or Terms()
+        return S3Vault(
+            access=self.access,
+            prefix=f"{FOLDER}{installation}/",
+            storage_class=wanted.storage_class,
+            lock_days=wanted.lock_days,
+            name=self.name,
+            connect=lambda: self._connected,
+            pruning=lambda: self._connected_to_prune,
+        )
+
+    def installations(self) -> list[str]:
+        """See `Place.installations`."""
+        found = self.vault("").folders(FOLDER)
+        return sorted(name.removeprefix(FOLDER).rstrip("/") for name in found)
+
+    @cached_property
+    def _connected(self) -> Any:
+        return (self.client or (lambda: connect(self.access)))()
+
+    @cached_property
+    def _connected_to_prune(self) -> Any:
+        return connect(self.pruning) if self.pruning else self._connected

@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.docker",
     "tests.fixtures.installation",
+    "tests.fixtures.away",
     "tests.fixtures.living",
     "tests.fixtures.contained",
     "tests.fixtures.compose",

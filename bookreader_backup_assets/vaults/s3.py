@@ -17,7 +17,8 @@ from bookreader_backup_assets.vaults.base import Stored
 from bookreader_backup_assets.vaults.names import is_name, require_name
 from bookreader_backup_assets.vaults.s3_access import Access
 from bookreader_backup_assets.vaults.s3_errors import errors
-from bookreader_backup_assets.vaults.s3_upload import Upload, look, parts_of, uploads
+from bookreader_backup_assets.vaults.s3_key import Key, uploads
+from bookreader_backup_assets.vaults.s3_upload import Upload
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 """Until when a legal hold lasts."""
@@ -35,7 +36,7 @@ class S3Vault:
     """What begins with `prefix` (which ends in a slash) in a bucket.
 
     A file put there is of `storage_class`, and with `lock_days` the service refuses to remove it for so
-    long, from when its upload began. `connect` gives a client of boto3, if it is not made from `access`;
+    long. `connect` gives a client of boto3, if it is not made from `access`;
     `pruning` one of an account that may delete, if it is another. Each is asked once, and threads share it.
     """
 
@@ -55,10 +56,10 @@ class S3Vault:
         """
         require_name(name)
         with self._claimed(name), errors(self.access.where, name):
-            if self._look(name) is not None:
+            key = self._key(name)
+            if key.look() is not None:
                 raise NameTakenError(f"{name} exists already in {self.access.where}")
-            upload = Upload(self._client, self.access, self.prefix + name, name, self._terms())
-            return upload.send(chunks, size)
+            return Upload(key, self._terms()).send(chunks, size)
 
     def open(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See `Vault.open`. Raises `DamagedError` if the file is replaced while it is read."""
@@ -66,7 +67,7 @@ class S3Vault:
         if length is not None and length <= 0:
             self.stat(name)
             return
-        yield from s3_download.read(self._client, self.access, self.prefix + name, name, offset, length)
+        yield from s3_download.read(self._key(name), offset, length)
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """See `Vault.list`."""
@@ -82,13 +83,14 @@ class S3Vault:
                         found.append(Stored(name, one["Size"], one["LastModified"].astimezone(UTC)))
         yield from sorted(found, key=lambda stored: stored.name)  # some services list folder by folder
 
-    def folders(self, prefix: str) -> list[str]:
-        """Return what the bucket has between `prefix` and the next slash, each with both: whole keys."""
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield what the bucket has between `prefix` and the next slash, each with both: whole keys."""
         with errors(self.access.where):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.access.bucket, Prefix=prefix, Delimiter="/"
             )
-            return sorted(one["Prefix"] for page in pages for one in page.get("CommonPrefixes", []))
+            for page in pages:
+                yield from (one["Prefix"] for one in page.get("CommonPrefixes", []))
 
     def stat(self, name: str) -> Stored:
         """See `Vault.stat`."""
@@ -133,34 +135,29 @@ class S3Vault:
         """Have the service hold `name` until then; it refuses to hold it shorter than it does."""
         require_name(name)
         with errors(self.access.where, name):
-            self._client.put_object_retention(
-                Bucket=self.access.bucket,
-                Key=self.prefix + name,
-                Retention={"Mode": self.access.lock_mode, "RetainUntilDate": until},
-            )
+            self._key(name).lock(until)
 
     def unfinished(self) -> Iterator[Stored]:
         """See `Vault.unfinished`: the uploads in parts, and how much has arrived of each."""
         found = []
         with errors(self.access.where):
-            for upload in uploads(self._client, self.access, self.prefix, exactly=False):
-                key, name = upload["Key"], upload["Key"].removeprefix(self.prefix)
+            for upload in uploads(self._client, self.access, self.prefix):
+                name = upload["Key"].removeprefix(self.prefix)
                 if is_name(name):
-                    parts = parts_of(self._client, self.access, key, upload["UploadId"])
-                    size = sum(part["Size"] for part in parts)
+                    size = sum(part["Size"] for part in self._key(name).parts(upload["UploadId"]))
                     found.append(Stored(name, size, upload["Initiated"].astimezone(UTC)))
         yield from sorted(found, key=lambda stored: (stored.name, stored.modified))
 
     def discard(self, name: str) -> None:
         """See `Vault.discard`: every unfinished upload of `name`, unless this process is at it."""
         require_name(name)
-        key, client = self.prefix + name, self._pruning_client
+        key = Key(self._pruning_client, self.access, self.prefix + name, name)
         with contextlib.suppress(NameTakenError), self._claimed(name), errors(self.access.where, name):
-            found = [*uploads(client, self.access, key)]
+            found = key.uploads()
             if not found:
                 raise NotFoundError(f"{self.access.where} has no unfinished {name}")
             for upload in found:
-                client.abort_multipart_upload(Bucket=self.access.bucket, Key=key, UploadId=upload["UploadId"])
+                key.client.abort_multipart_upload(**key.where, UploadId=upload["UploadId"])
 
     def free(self) -> int | None:
         """See `Vault.free`: nobody can tell. Raises `VaultError` if the bucket cannot be reached."""
@@ -189,13 +186,13 @@ class S3Vault:
             terms["ObjectLockRetainUntilDate"] = self.now() + timedelta(days=self.lock_days)
         return terms
 
-    def _look(self, name: str) -> dict[str, Any] | None:
-        return look(self._client, self.access, self.prefix + name, name)
+    def _key(self, name: str) -> Key:
+        return Key(self._client, self.access, self.prefix + name, name)
 
     def _found(self, name: str) -> dict[str, Any]:
         require_name(name)
         with errors(self.access.where, name):
-            there = self._look(name)
+            there = self._key(name).look()
             if there is None:
                 self._client.head_bucket(Bucket=self.access.bucket)  # or it is the bucket that is not there
                 raise NotFoundError(

@@ -14,8 +14,8 @@ from urllib3.exceptions import HTTPError
 
 from bookreader_backup_assets.core.errors import DamagedError, VaultError
 from bookreader_backup_assets.core.streams import CHUNK
-from bookreader_backup_assets.vaults.s3_access import Access
 from bookreader_backup_assets.vaults.s3_errors import BEYOND, TAKEN, code_of, errors
+from bookreader_backup_assets.vaults.s3_key import Key
 
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -33,12 +33,10 @@ _AGAIN = Retrying(  # of each chunk: what goes on after a break may break again
 )
 
 
-def read(
-    client: Any, access: Access, key: str, name: str, offset: int, length: int | None
-) -> Iterator[bytes]:
+def read(key: Key, offset: int, length: int | None) -> Iterator[bytes]:
     """Yield the bytes from `offset` (`length` of them, more than 0, or all). Raises as `Vault.open` does."""
     last = None if length is None else offset + length
-    with closing(_Reading(client, access, key, name, offset, last)) as reading, errors(access.where, name):
+    with closing(_Reading(key, offset, last)) as reading, errors(key.access.where, key.name):
         while chunk := _AGAIN(reading.next):
             yield chunk
 
@@ -47,10 +45,7 @@ def read(
 class _Reading:
     """Where a reading stands: the next byte, the one to end before, and of which file."""
 
-    client: Any
-    access: Access
-    key: str
-    name: str
+    key: Key
     position: int
     end: int | None
     etag: str | None = None
@@ -82,15 +77,15 @@ class _Reading:
         last = "" if self.end is None else self.end - 1
         same = {"IfMatch": self.etag} if self.etag is not None else {}
         try:
-            answer = self.client.get_object(
-                Bucket=self.access.bucket, Key=self.key, Range=f"bytes={self.position}-{last}", **same
+            answer = self.key.client.get_object(
+                **self.key.where, Range=f"bytes={self.position}-{last}", **same
             )
         except boto.ClientError as error:
             if code_of(error) in BEYOND and self.etag is None:
                 return False
             if code_of(error) in TAKEN:
                 raise DamagedError(
-                    f"{self.name} was replaced in {self.access.where} while it was read",
+                    f"{self.key.name} was replaced in {self.key.access.where} while it was read",
                     hint="names are written once: somebody else writes into this bucket",
                 ) from None
             raise
@@ -98,14 +93,17 @@ class _Reading:
         said = _RANGE.fullmatch(answer.get("ContentRange", ""))
         start, total = (int(said[1]), int(said[2])) if said else (0, answer["ContentLength"])
         if start != self.position:
-            raise VaultError(f"{self.access.where} gives other bytes of {self.name} than were asked for")
+            raise VaultError(
+                f"{self.key.access.where} gives other bytes of {self.key.name} than were asked for"
+            )
         self.end = total if self.end is None else min(self.end, total)
         self.etag = answer["ETag"]
         return self.position < self.end
 
     def _broken(self, how: str) -> _BrokenError:
         self.close()
+        where = self.key.access.where
         return _BrokenError(
-            f"reading {self.name} from {self.access.where} broke off at byte {self.position:,}: {how}",
+            f"reading {self.key.name} from {where} broke off at byte {self.position:,}: {how}",
             hint="run it again later",
         )

@@ -61,7 +61,7 @@ _ANSWERS = (
     _Answer(
         REFUSED,
         "{where} does not allow {action}{of_name}",
-        "allow it in the policy of this key; docs/reference/offsite.md lists what is needed",
+        "allow it in the policy of this key; without s3:ListBucket, what is absent is refused as well",
     ),
     _Answer(
         ("NoSuchBucket",),
@@ -70,8 +70,8 @@ _ANSWERS = (
     ),
     _Answer(
         (
-            "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "Redirect", "301", "307",
-            "IllegalLocationConstraintException",
+            "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "Redirect", "301",
+            "307", "IllegalLocationConstraintException",
         ),
         "{where} lies in another region{region}",
         "set BACKUP_OFFSITE_REGION, and BACKUP_OFFSITE_ENDPOINT where one is set, to those of the bucket",
@@ -92,6 +92,11 @@ _ANSWERS = (
         "{where} received other bytes than were sent{of_name}",
         "run it again; if it comes back, suspect this machine's memory, or what changes bytes on the way",
         DamagedError,
+    ),
+    _Answer(
+        (ABSENT_UPLOAD,),
+        "the upload of {name} to {where} was ended by somebody else",
+        "run it again: it begins anew",
     ),
     _Answer(ABSENT, "{where} has no {name}", "see what it holds: `bookreader-backup list`", NotFoundError),
     _Answer(

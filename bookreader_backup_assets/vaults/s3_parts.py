@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 SMALLEST = 16 << 20
@@ -17,6 +18,7 @@ _WANTED = 9_000  # leaves room for a source that is a little larger than it said
 _STEP = 1 << 20
 _BUFFERS = 256 << 20  # bytes
 _WORKERS = 4
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def part_size(size: int | None) -> int:
@@ -31,7 +33,7 @@ def in_flight(part: int) -> int:
     return max(1, min(_WORKERS, _BUFFERS // part - 1))
 
 
-def cut(chunks: Iterable[bytes], size: int) -> Iterator[bytearray]:
+def cut(chunks: Iterable[bytes], size: int) -> Generator[bytearray]:
     """Yield `chunks` as pieces of exactly `size` bytes; the last one is shorter. Holds one piece."""
     piece = bytearray()
     for chunk in chunks:
@@ -61,6 +63,17 @@ def md5(data: bytes | bytearray) -> bytes:
 def composite(digests: Sequence[bytes]) -> str:
     """Return what S3 says of a file that came in parts: the SHA-256 of their SHA-256s, and how many."""
     return f"{b64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
+
+
+def composite_etag(etags: Sequence[str]) -> str:
+    """Return the ETag of a file that came in parts of these: the MD5 of their MD5s, and how many.
+
+    Where ETags are no MD5s, it is none that anything has.
+    """
+    plain = [etag.strip('"') for etag in etags]
+    if not all(_MD5.fullmatch(etag) for etag in plain):
+        return ""
+    return f"{md5(bytes.fromhex(''.join(plain))).hex()}-{len(plain)}"
 
 
 def is_same(known: dict[str, Any], data: bytearray, digest: bytes) -> bool:

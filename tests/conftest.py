@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.contained",
     "tests.fixtures.compose",
     "tests.fixtures.guide",
+    "tests.fixtures.s3",
 ]
 
 LONGEST = (

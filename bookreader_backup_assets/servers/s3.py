@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,10 +163,9 @@ def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
 
 def _answers(port: int) -> bool:
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    with suppress(OSError, http.client.HTTPException):
+    with closing(link), suppress(OSError, http.client.HTTPException):
         link.request("GET", "/")  # unsigned: it is refused, by a server that is there
         return link.getresponse().status < 500
-    link.close()
     return False
 
 

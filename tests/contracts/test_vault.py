@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,7 @@ from bookreader_backup_assets.vaults.base import Stored
 from bookreader_backup_assets.vaults.local import LocalVault
 from bookreader_backup_assets.vaults.names import PARTIAL
 from tests.fixtures.missing import missing
+from tests.fixtures.s3 import raw
 
 NAME = "redis/redis_dump_2025-10-24_02-30-00.rdb.gz"
 BAD = [
@@ -31,13 +33,28 @@ def _local(tmp_path):
     return LocalVault(tmp_path / "vault")
 
 
-VAULTS = {"local": _local}
+VAULTS = {
+    "local": lambda request: _local(request.getfixturevalue("tmp_path")),
+    "s3": lambda request: request.getfixturevalue("offsite"),
+}
 
 
 @pytest.fixture(params=VAULTS)
-def vault(request, tmp_path):
+def vault(request):
     """An empty vault of each kind."""
-    return VAULTS[request.param](tmp_path)
+    return VAULTS[request.param](request)
+
+
+def _begin(vault, name, content):
+    """Write half a file into a vault, as a process does that is killed then."""
+    if isinstance(vault, LocalVault):
+        path = vault.root / f"{name}{PARTIAL}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return
+    client, where = raw(vault), {"Bucket": vault.access.bucket, "Key": vault.prefix + name}
+    upload = client.create_multipart_upload(**where)["UploadId"]
+    client.upload_part(**where, UploadId=upload, PartNumber=1, Body=content)
 
 
 @pytest.fixture
@@ -111,7 +128,7 @@ def test_an_unused_vault_is_empty(vault):
     assert list(vault.list()) == []
 
 
-@pytest.mark.parametrize("ask", ["stat", "digest", "delete", "open"])
+@pytest.mark.parametrize("ask", ["stat", "digest", "delete", "open", "locked_until", "discard"])
 def test_what_is_not_there_is_named(vault, ask):
     """Every question about an absent name ends in the same error."""
     with pytest.raises(NotFoundError, match="absent/file"):
@@ -232,6 +249,59 @@ def test_any_name_is_taken_or_refused(vault, name):
 def test_free_space_is_known_or_not(vault):
     """Bytes, or None where nobody can tell; before the vault exists, too."""
     assert vault.free() is None or vault.free() > 0
+
+
+def test_it_says_when_a_file_was_written(vault):
+    """In UTC, and within a minute of now: what is listed says the same as what is asked for."""
+    vault.put(NAME, [b"x"])
+    written = vault.stat(NAME).modified
+    assert abs(datetime.now(UTC) - written) < timedelta(minutes=1)
+    assert [stored.modified for stored in vault.list()] == [written]
+
+
+def test_what_is_not_locked_says_so(vault):
+    """None: nothing but this program's own rules keeps it from being deleted."""
+    vault.put(NAME, [b"x"])
+    assert vault.locked_until(NAME) is None
+
+
+def test_what_was_never_ended_is_told_of_and_is_no_file(vault):
+    """Under the name that it was meant for, with its size and age: not listed, not found, in nobody's way."""
+    vault.put("redis/whole", [b"x"])
+    assert list(vault.unfinished()) == []
+    _begin(vault, NAME, b"half of")
+    _begin(vault, "a/other", b"")
+    found = list(vault.unfinished())
+    assert found == [Stored("a/other", 0), Stored(NAME, 7)]
+    assert all(abs(datetime.now(UTC) - one.modified) < timedelta(minutes=1) for one in found)
+    assert [stored.name for stored in vault.list()] == ["redis/whole"]
+    with pytest.raises(NotFoundError):
+        vault.stat(NAME)
+    assert vault.put(NAME, [b"whole"]).size == 5
+    assert b"".join(vault.open(NAME)) == b"whole"
+
+
+def test_what_was_never_ended_can_be_discarded(vault):
+    """That alone: another unfinished one, and a file of the same beginning, stay."""
+    vault.put(f"{NAME}.entry.json", [b"x"])
+    _begin(vault, NAME, b"half of")
+    _begin(vault, f"{NAME}.log", b"half")
+    vault.discard(NAME)
+    assert list(vault.unfinished()) == [Stored(f"{NAME}.log", 4)]
+    assert [stored.name for stored in vault.list()] == [f"{NAME}.entry.json"]
+
+
+def test_what_is_being_written_is_not_discarded(vault):
+    """`discard` while somebody writes leaves it to him."""
+
+    def writing():
+        yield b"first"
+        with suppress(NotFoundError):
+            vault.discard(NAME)
+        yield b" and only"
+
+    vault.put(NAME, writing())
+    assert b"".join(vault.open(NAME)) == b"first and only"
 
 
 # the vault in a folder

@@ -105,7 +105,7 @@ def take(
         stored.append(str(name))
         _read_back(installation, str(name), meter)
         facts = source.facts()
-        companions = tuple(_companions(installation, str(name), facts, stored))
+        companions = tuple(_companions(installation, component, str(name), facts, stored))
         entry = Entry(
             installation=installation.id,
             component=component.component,
@@ -209,11 +209,13 @@ def _read_back(installation: Installation, name: str, meter: Meter) -> None:
 
 
 def _companions(
-    installation: Installation, name: str, facts: Facts, stored: list[str]
+    installation: Installation, component: Component, name: str, facts: Facts, stored: list[str]
 ) -> Iterator[Companion]:
+    """Store what belongs to an artifact, encrypted where that is: an index names every file."""
+    gpg = tuple(codec for codec in component.codecs if codec == "gpg")
     for (role, suffix), chunks in facts.companions.items():
-        companion = name + suffix
-        meter = Meter(chunks)
+        companion = name + suffix + installation.codecs.suffix(gpg)
+        meter = Meter(installation.codecs.encode(gpg, chunks))
         installation.vault.put(companion, meter)
         stored.append(companion)
         _read_back(installation, companion, meter)

@@ -21,7 +21,7 @@ _GPG = "gpg --batch --pinentry-mode loopback --passphrase-file"
 class Kit:
     """What a kit says. `restore` is how `pg_restore` and `psql` are reached, as words before them.
 
-    `keys` are the passphrases that it is to show, by their ids.
+    `offsite` says where copies are; `keys` are the passphrases that it is to show, by their ids.
     """
 
     host: str
@@ -37,6 +37,7 @@ class Kit:
     restore: tuple[str, ...]
     config: str
     storage: str
+    offsite: tuple[str, ...] = ()
     keys: tuple[tuple[str, Secret], ...] = field(default=(), repr=False)
 
 
@@ -51,6 +52,7 @@ def text(kit: Kit) -> str:
         ("vault", str(kit.vault)),
         ("settings", kit.settings),
         ("plan", kit.plan),
+        *(("copies in", place) for place in kit.offsite),
         ("configuration", f"of {kit.config}"),
         ("storage", f"of {kit.storage}"),
         ("key", f"{kit.key_id}, a passphrase, in {kit.key_file}" if kit.key_id else "none here"),
@@ -71,8 +73,8 @@ and not beside a copy of the vault. Whoever has both can read everything.
 In the vault, of each day:
   backup_set/*.txt                  what belongs together, with the sha256 of each file
   postgresql/globals_*.sql.gz.gpg   roles and their passwords, encrypted
-  postgresql/*.dump                 the database, for pg_restore
-  redis/*.rdb.gz                    all keys, as Redis loads them
+  postgresql/*.dump[.gpg]           the database, for pg_restore
+  redis/*.rdb.gz[.gpg]              all keys, as Redis loads them
   storage/*.tar.gz                  the files
   config/*.tar.gz.gpg               compose file, .env and what else is configured, encrypted
   code/*.bundle                     BookReader's repository, for git clone; once a week
@@ -84,20 +86,22 @@ and replaces nothing. Put the files in their place and start the servers before 
     KEY={shlex.quote(kit.key_file)} && cd {shlex.quote(str(kit.vault))}
     SET=$(grep -LE '^(postgresql/(dump|globals)|redis/rdb|(storage|config)/archive): MISSING' \\
       backup_set/backup_manifest_*.txt | grep -E '_[0-9-]+\\.json\\.txt$' | tail -n 1) && echo "$SET"
-    of() {{ grep -oE "$1\\$" "$SET"; }}
+    of() {{ grep -oE "$1(\\.gpg)?\\$" "$SET"; }}
+    out() {{ case $1 in *.gpg) {_GPG} "$KEY" -d "$1";; *) cat "$1";; esac; }}
 1. Is every file as it was captured?
     grep -E '^[0-9a-f]{{64}}  ' "$SET" | sha256sum -c
 2. Configuration and roles, decrypted
-    {_GPG} "$KEY" -d "$(of 'config/[^ ]+\\.gpg')" | tar -xpzf - -C "$TO/config"
-    {_GPG} "$KEY" -d "$(of 'postgresql/globals_[^ ]+\\.gpg')" | gunzip > "$TO/roles.sql"
+    out "$(of 'config/[^ ]+\\.tar\\.gz')" | tar -xpzf - -C "$TO/config"
+    out "$(of 'postgresql/globals_[^ ]+\\.sql\\.gz')" | gunzip > "$TO/roles.sql"
 3. Storage
-    tar --numeric-owner -xpzf "$(of 'storage/[^ ]+\\.tar\\.gz')" -C "$TO/storage"
+    out "$(of 'storage/[^ ]+\\.tar\\.gz')" | tar --numeric-owner -xpzf - -C "$TO/storage"
 4. Redis: the dump to start it on
-    gunzip -c "$(of 'redis/[^ ]+\\.rdb\\.gz')" > "$TO/dump.rdb"
+    out "$(of 'redis/[^ ]+\\.rdb\\.gz')" | gunzip > "$TO/dump.rdb"
 5. Database {kit.database}, on a server that has none of that name
     {_restore(kit)}
 
 Slower, and with an undo for each step: docs/runbooks/without-this-program.md of this program.
+With it, from a copy: its BACKUP_… settings, BACKUP_KEY_FILE, and bookreader-backup list --vault.
 """
 
 
@@ -106,4 +110,4 @@ def _restore(kit: Kit) -> str:
     prefix = shlex.join(kit.restore) + " " if kit.restore else ""
     roles = f'{prefix}psql -X -q -d postgres < "$TO/roles.sql"'
     dump = "$(of 'postgresql/[^ ]+\\.dump')"
-    return f'{roles}\n    {prefix}pg_restore --exit-on-error --create -d postgres < "{dump}"'
+    return f'{roles}\n    out "{dump}" | {prefix}pg_restore --exit-on-error --create -d postgres'

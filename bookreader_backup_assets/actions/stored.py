@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.codecs import gpg
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.errors import DamagedError, KeyMissingError
 from bookreader_backup_assets.core.streams import Meter, Progress, quiet
@@ -43,7 +44,8 @@ class StoredArtifact:
         """See `Stored.companion`."""
         companion = self.entry.companion(role)
         meter = Meter(self.installation.vault.open(companion.name))
-        yield from meter
+        codecs = ("gpg",) if companion.name.endswith(gpg.SUFFIX) else ()
+        yield from self._opened(self.installation.codecs.decode(codecs, meter))
         if meter.sha256 != companion.sha256:
             raise DamagedError(f"{companion.name} is not what was captured: its sha256 differs")
 

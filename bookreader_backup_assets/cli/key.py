@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -148,9 +149,21 @@ def kit(settings: Settings, installation: Installation, *, show_key: bool = Fals
             restore=reached,
             config=str(settings.config_root.absolute()),
             storage=settings.storage_path,
+            offsite=tuple(_copies(settings, installation.id)),
             keys=tuple((key_id(one.key, installation.id), one.key) for one in held) if show_key else (),
         )
     )
+
+
+def _copies(settings: Settings, installation: str) -> Iterator[str]:
+    """Yield where the copies are. The git remote's address may have a token in it, and is not told."""
+    if settings.nas:
+        yield f"nas: {settings.nas}/bookreader-backups/{installation}"
+    if settings.offsite_bucket:
+        at = f", at {settings.offsite_endpoint}" if settings.offsite_endpoint else ""
+        yield f"offsite: s3://{settings.offsite_bucket}/bookreader-backups/{installation}/{at}"
+    if settings.git_remote:
+        yield f"git: branch bookreader-backups/{installation} of BACKUP_GIT_REMOTE"
 
 
 def _installation(settings: Settings) -> Installation:

@@ -19,9 +19,10 @@ import pytest
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.servers import postgresql
 from bookreader_backup_assets.servers.redis_wire import free_port
+from tests.fixtures.away import plan_encrypting
 from tests.fixtures.code import held
 from tests.fixtures.installation import KEY
-from tests.fixtures.living import _KEYS, _ROWS
+from tests.fixtures.living import _KEYS, _ROWS, with_settings
 from tests.fixtures.pages import RUNBOOKS, blocks
 from tests.fixtures.postgresql import programs
 from tests.fixtures.trees import look
@@ -97,10 +98,14 @@ class Host:
 
 
 @pytest.fixture
-def vault(embedded_bookreader, tmp_path):
-    """A copy of the vault of a BookReader: a whole set, and an older manifest."""
-    embedded_bookreader.back_up()
-    return shutil.copytree(embedded_bookreader.installation.vault.root, tmp_path / "copy")
+def vault(embedded_bookreader, tmp_path, request):
+    """A copy of the vault of a BookReader: a whole set, and an older manifest; "all of it" is encrypted."""
+    there = embedded_bookreader
+    if "all of it" in request.node.name:
+        plan = plan_encrypting(tmp_path)
+        there = with_settings(there, plan=str(plan), vault=str(tmp_path / "encrypted"))
+    there.back_up()
+    return shutil.copytree(there.installation.vault.root, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -169,7 +174,7 @@ def test_the_page_sets_what_it_uses():
     assert {mark for mark, _ in blocks(PAGE)} == {"values", "run", "undo"}
 
 
-@pytest.mark.parametrize("encryption", ["passphrase", "public key"])
+@pytest.mark.parametrize("encryption", ["passphrase", "public key", "all of it"])
 def test_everything_comes_back_and_can_be_undone(host, embedded_bookreader, vault, encryption):
     """Rows, owners, grants, keys, files and configuration are those captured; undo brings the others back.
 

@@ -300,7 +300,8 @@ def test_the_kit_is_one_page(shown):
             at=datetime(2025, 10, 24, tzinfo=UTC), key_id="1a2b3c4d", key_file="/etc/bookreader-backup/key",
             old_keys=("5e6f7a8b in /etc/bookreader-backup/key-old",), database="bookreader",
             restore=("docker", "exec", "-i", "bookreader_postgres"), config="/opt/bookreader-ai",
-            storage="/app/storage", keys=shown,
+            storage="/app/storage",
+            offsite=("offsite: s3://bucket/bookreader-backups/0b9c3f1e-7d52-4d0f-a4a6-2c3b5e8f9a10/",), keys=shown,
         )
     )  # fmt: skip
     lines = page.splitlines()
@@ -315,6 +316,7 @@ def test_the_kit_is_one_page(shown):
         "5e6f7a8b",
         "printf %s",
         "Bad session key",
+        "s3://bucket/bookreader-backups/0b9c3f1e",
     ):
         assert said in page
     assert [line[0] for line in lines if re.match(r"\d\. ", line)] == list("12345")

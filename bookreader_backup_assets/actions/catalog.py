@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from bookreader_backup_assets.core.artifact import (
     ENTRY_SUFFIX,
@@ -17,6 +18,7 @@ from bookreader_backup_assets.core.artifact import (
 from bookreader_backup_assets.core.check import Verdict, failed
 from bookreader_backup_assets.core.errors import DamagedError, NotFoundError
 from bookreader_backup_assets.core.manifest import (
+    UNCHANGED,
     Failure,
     Standing,
     failures_folder,
@@ -29,6 +31,8 @@ from bookreader_backup_assets.vaults.base import Vault
 
 _OTHERS = ("failures/", "restores/", "sets/", "pins/", "prunes/")  # kept in a vault, and no artifacts
 _AT_ONCE = 16
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far ahead of this clock an artifact may be."""
 
 
 @dataclass
@@ -45,6 +49,15 @@ class Catalog:
     _proofs: dict[str, list[Proof]] = field(default_factory=dict, repr=False)
     _sizes: dict[str, int] = field(default_factory=dict, repr=False)
     _read: bool = field(default=False, repr=False)
+    _now: datetime | None = field(default=None, repr=False)
+
+    def at(self, now: datetime) -> Catalog:
+        """Return the same reading as of an instant: what claims to be from later than that is `ahead`.
+
+        A clock that was ahead once must not have its artifacts count as the newest ever after.
+        """
+        self._load()
+        return replace(self, _now=now)
 
     def entries(self, *, component: str = "", asset: str = "", set_id: str = "") -> list[Entry]:
         """Return the entries, oldest first, of one component, asset or set if asked."""
@@ -91,14 +104,36 @@ class Catalog:
     def newest(self, asset: str, *, set_id: str = "", verified: bool = False) -> Entry | None:
         """Return the regular entry of an asset with the latest `captured_at`, or None.
 
-        With `verified`, only those that every check of theirs passed.
+        With `verified`, only those that every check of theirs passed. Of a reading `at` an instant, the one
+        that was last known to be what its source held, and none that is `ahead`.
         """
-        for entry in reversed(self.entries(asset=asset, set_id=set_id)):
+        held = self.entries(asset=asset, set_id=set_id)
+        if self._now is not None:
+            known = {entry.name: self.moments(entry) for entry in held if entry.regular}
+            held = sorted((e for e in held if known.get(e.name)), key=lambda e: max(known[e.name]))
+        for entry in reversed(held):
             if not entry.regular:
                 continue
             if not verified or self.standing(entry).verdict is Verdict.PASSED:
                 return entry
         return None
+
+    def moments(self, entry: Entry) -> list[datetime]:
+        """Return the instants at which the source held what an entry has: captured, or found unchanged.
+
+        Of a reading `at` an instant none that is later: those of an entry that is `ahead` are none.
+        """
+        unchanged = [p.at for p in self.proofs(entry) if any(o.check == UNCHANGED for o in p.checks)]
+        return [moment for moment in (entry.captured_at, *unchanged) if not self._is_later(moment)]
+
+    def ahead(self, asset: str = "") -> list[Entry]:
+        """Return the regular entries, oldest first, that cannot be as young as they say."""
+        return [entry for entry in self.entries(asset=asset) if entry.regular and not self.moments(entry)]
+
+    def sets_ahead(self) -> set[str]:
+        """Return the ids of the sets that were captured, or looked at, while the clock was ahead."""
+        looked = [proof for proofs in self._proofs.values() for proof in proofs if self._is_later(proof.at)]
+        return {entry.set for entry in self.ahead()} | unchanged_sets(looked)
 
     def of_day(self, asset: str, day: str) -> Entry | None:
         """Return what a set has of an asset: its own newest, one filed later only if there is no other, or
@@ -124,15 +159,21 @@ class Catalog:
         return sorted({e.set for e in self.entries(asset=asset) if is_set(e.set)})
 
     def strays(self) -> dict[str, int]:
-        """Return files of artifacts without an entry, and their sizes: left by captures that were killed."""
+        """Return files of artifacts without an entry, proofs too, and their sizes: what was killed left them.
+
+        What belongs to an entry that cannot be read is none: nobody can tell what that is of.
+        """
         self._load()
-        known = {"installation.json"}
+        known = {"installation.json", *self.unreadable}
         for entry in self._entries.values():
             known |= {entry.name, entry.entry_name, *(companion.name for companion in entry.companions)}
+        closed = tuple(n.removesuffix(ENTRY_SUFFIX) for n in self.unreadable if n.endswith(ENTRY_SUFFIX))
         return {
             name: size
             for name, size in self._sizes.items()
-            if name not in known and PROOF_INFIX not in name and not name.startswith(_OTHERS)
+            if name not in known
+            and name.partition(PROOF_INFIX)[0] not in self._entries
+            and not name.startswith((*_OTHERS, *closed))
         }
 
     def failures(self, set_id: str) -> list[Failure]:
@@ -145,6 +186,9 @@ class Catalog:
             except (DamagedError, KeyError, TypeError, ValueError):
                 self.unreadable.append(stored.name)
         return sorted(found, key=lambda failure: failure.at)
+
+    def _is_later(self, moment: datetime) -> bool:
+        return self._now is not None and moment > self._now + CLOCKS_DIFFER
 
     def _load(self) -> None:
         if self._read:

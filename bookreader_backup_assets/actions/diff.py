@@ -47,7 +47,7 @@ def diff(installation: Installation, older: str = LATEST, newer: str = LIVE) -> 
     component = installation.component(ASSET)
     if not isinstance(component, ConfigArchive):
         raise RefusedError(f"{ASSET} of this installation cannot be compared")
-    catalog = Catalog(installation.vault)
+    catalog = Catalog(installation.vault).at(installation.now())
     one, other = (None if name == LIVE else version(catalog, name) for name in (older, newer))
     try:
         held = [_members(installation, component, entry) for entry in (one, other)]

@@ -16,7 +16,6 @@ from bookreader_backup_assets.actions.drill_folder import drill_folder
 from bookreader_backup_assets.actions.drill_ground import Ground
 from bookreader_backup_assets.actions.drill_report import file_report
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.report import moments
 from bookreader_backup_assets.actions.restore_source import LATEST, choose, newest_set
 from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
 from bookreader_backup_assets.actions.stored import StoredArtifact
@@ -51,7 +50,7 @@ def drill(
             f"there is no drill called {scenario!r}", hint=f"there are: {', '.join(SCENARIOS)}"
         )
     source = replace(installation, vault=ground.vault, codecs=ground.codecs)
-    catalog = Catalog(ground.vault)
+    catalog = Catalog(ground.vault).at(installation.now())
     planned = {asset.split("/")[0] for asset in installation.planned}
     wanted = [
         one
@@ -105,7 +104,7 @@ class _Attempt:
             entry = choose(self.catalog, ASSETS[scenario], set_id)
         except BackupError as error:
             return Part(scenario, "", None, outcomes=(failed("there", _said(error)),))
-        as_of = max(moments(self.catalog, entry))
+        as_of = max(self.catalog.moments(entry), default=entry.captured_at)
         with self.source.watch(f"restoring {entry.asset} into scratch", entry.size) as progress:
             stored = StoredArtifact(self.source, entry, progress)
             try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
-from bookreader_backup_assets.core.manifest import UNCHANGED, Failure
+from bookreader_backup_assets.core.manifest import Failure
 
 APART = ("code/", "logs/")
 """What has weeks and hours of its own, and is captured at other times than a day's set."""
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far ahead of this clock an artifact may be."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Line:
 class Age:
     """The newest verified artifact of an asset, and its age against the plan's objective.
 
-    `due` is false of code and logs whose first week or hour is still to come.
+    `due` is false where its first is still to come: of code and logs, and of copies of weekly fulls only.
     """
 
     asset: str
@@ -48,9 +47,8 @@ class Age:
 
     @property
     def good(self) -> bool:
-        """Whether what could be lost is within the objective; an artifact of the future tells nothing."""
-        young = self.age is not None and -CLOCKS_DIFFER <= self.age <= self.objective
-        return young or not self.due
+        """Whether what could be lost is within the objective."""
+        return (self.age is not None and self.age <= self.objective) or not self.due
 
 
 def day_report(catalog: Catalog, day: str, assets: tuple[str, ...]) -> list[Line]:
@@ -73,23 +71,27 @@ def _line(catalog: Catalog, day: str, asset: str, failure: Failure | None) -> Li
     return Line(asset, entry, "missing", unchanged=False, outcomes=(), why=why)
 
 
-def ages(catalog: Catalog, objectives: dict[str, timedelta], now: datetime) -> list[Age]:
+def ages(
+    catalog: Catalog,
+    objectives: dict[str, timedelta],
+    now: datetime,
+    *,
+    begun: datetime | None = None,
+    rare: Collection[str] = (),
+) -> list[Age]:
     """Return, for each asset with an objective, how old its newest verified artifact is.
 
-    An artifact that was found unchanged is as young as that finding. What is not captured with the rest,
-    code and logs, is due once the oldest artifact of all is as old as its objective.
+    An artifact that was found unchanged is as young as that finding; one of the future tells nothing. What
+    is not captured with the rest, code and logs, and what is `rare`, is due once the oldest artifact of all
+    is as old as its objective, counted from `begun` where that is earlier.
     """
+    known = catalog.at(now)
+    captured = [entry.captured_at for entry in catalog.entries() if not entry.late]
+    first = min([*captured, *([begun] if begun else [])], default=now)
     report = []
-    begun = min((entry.captured_at for entry in catalog.entries() if not entry.late), default=now)
     for asset, objective in objectives.items():
-        newest = catalog.newest(asset, verified=True)
-        age = now - max(moments(catalog, newest)) if newest else None
-        apart = asset.startswith(APART) and catalog.newest(asset) is None
-        report.append(Age(asset, newest, age, objective, due=not apart or now - begun > objective))
+        newest = known.newest(asset, verified=True)
+        age = now - max(known.moments(newest)) if newest else None
+        apart = (asset.startswith(APART) or asset in rare) and known.newest(asset) is None
+        report.append(Age(asset, newest, age, objective, due=not apart or now - first > objective))
     return report
-
-
-def moments(catalog: Catalog, entry: Entry) -> list[datetime]:
-    """Return the instants at which the source held what an entry has: captured, or found unchanged."""
-    unchanged = [p.at for p in catalog.proofs(entry) if any(o.check == UNCHANGED for o in p.checks)]
-    return [entry.captured_at, *unchanged]

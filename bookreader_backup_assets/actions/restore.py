@@ -214,17 +214,21 @@ def _plan(
     )
 
 
+def _catalog(installation: Installation) -> Catalog:
+    return Catalog(installation.source.vault).at(installation.now())
+
+
 def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:
     if scenario not in SCENARIOS:
         raise RefusedError(
             f"there is nothing called {scenario!r} to restore", hint=f"there are: {', '.join(SCENARIOS)}"
         )
-    return choose(Catalog(installation.source.vault), SCENARIOS[scenario], from_set)
+    return choose(_catalog(installation), SCENARIOS[scenario], from_set)
 
 
 def _passed_over(installation: Installation, scenario: str, from_set: str) -> tuple[str, ...]:
     """Return what an operator should know where what is taken is not the newest there is."""
-    said = passed_over(Catalog(installation.source.vault), SCENARIOS[scenario], from_set)
+    said = passed_over(_catalog(installation), SCENARIOS[scenario], from_set)
     return (said,) if said else ()
 
 

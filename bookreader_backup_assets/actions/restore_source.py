@@ -42,8 +42,8 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
 def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
     """Return the newest verified artifact of `asset` in a set, or of all there are, or else the newest.
 
-    Safety captures and other labelled sets are taken only by their id. Raises `RefusedError` if there is
-    none.
+    Safety captures and other labelled sets are taken only by their id, and so is what a catalog `at` an
+    instant knows to be ahead of it. Raises `RefusedError` if there is none.
     """
     if from_set == LATEST:
         entry = catalog.newest(asset, verified=True) or catalog.newest(asset)
@@ -53,6 +53,8 @@ def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
     if entry is None:
         sets = catalog.sets(asset)
         there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
+        if from_set == LATEST and catalog.ahead(asset):
+            there = f"{from_the_future(catalog, asset)}; it can be named: --from SET"
         raise RefusedError(f"the set {from_set!r} has no {asset}", hint=there)
     return entry
 
@@ -63,10 +65,25 @@ def passed_over(catalog: Catalog, asset: str, from_set: str = LATEST) -> str:
         newest, taken = catalog.newest(asset), catalog.newest(asset, verified=True)
     else:
         newest, taken = catalog.of_day(asset, from_set), _best(catalog, asset, from_set)
+    ahead = from_the_future(catalog, asset) if from_set == LATEST else ""
     if newest is None or taken is None or newest == taken:
-        return ""
+        return ahead
     why = _failure(catalog, newest) or str(catalog.standing(newest))
-    return f"the newest, {newest.name}, is not proven whole ({why}): `{from_set}` is {taken.name}"
+    said = f"the newest, {newest.name}, is not proven whole ({why}): `{from_set}` is {taken.name}"
+    return "; ".join(filter(None, (said, ahead)))
+
+
+def from_the_future(catalog: Catalog, asset: str) -> str:
+    """Return a sentence on what of an asset cannot be as young as it says, and is passed over; "" if none."""
+    ahead = catalog.ahead(asset)
+    if not ahead:
+        return ""
+    last = ahead[-1]
+    more = f", and {len(ahead) - 1} more" if len(ahead) > 1 else ""
+    return (
+        f"{last.name}{more}: captured in the future ({last.captured_at:%Y-%m-%d %H:%M} UTC): the clock was"
+        f" wrong, or is; `bookreader-backup list {last.set}`"
+    )
 
 
 def _best(catalog: Catalog, asset: str, set_id: str) -> Entry | None:
@@ -86,9 +103,13 @@ def _failure(catalog: Catalog, entry: Entry) -> str:
 
 
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
-    """Return the newest day's set that has every asset verified, or else the newest there is; "" for none."""
+    """Return the newest day's set that has every asset verified, or else the newest there is; "" for none.
+
+    Of a catalog `at` an instant, none that is ahead of it.
+    """
     held_in = set[str]().union(*(catalog.sets_of(asset) for asset in assets))
-    days = sorted((one for one in held_in or catalog.sets() if label_of(one) is None), reverse=True)
+    known = (held_in or {*catalog.sets()}) - catalog.sets_ahead()
+    days = sorted((one for one in known if label_of(one) is None), reverse=True)
     for day in days:
         held = [_best(catalog, asset, day) for asset in assets]
         if all(_is_good(catalog, entry) for entry in held):
@@ -99,11 +120,13 @@ def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
 def set_passed_over(catalog: Catalog, assets: Sequence[str], taken: str) -> str:
     """Return a sentence where `newest_set` has taken a set that is not the newest; "" where it is."""
     held_in = {entry.set for entry in catalog.entries() if entry.regular and entry.asset in assets}
-    newest = max(held_in, default=taken)
+    ahead = "; ".join(said for asset in assets if (said := from_the_future(catalog, asset)))
+    newest = max(held_in - catalog.sets_ahead(), default=taken)
     if newest == taken:
-        return ""
+        return ahead
     bad = [asset for asset in assets if not _is_good(catalog, _best(catalog, asset, newest))]
-    return f"the newest set, {newest}, is not proven whole ({', '.join(bad)}): `latest` is {taken}"
+    said = f"the newest set, {newest}, is not proven whole ({', '.join(bad)}): `latest` is {taken}"
+    return "; ".join(filter(None, (said, ahead)))
 
 
 def _is_good(catalog: Catalog, entry: Entry | None) -> bool:

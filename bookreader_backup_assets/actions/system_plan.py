@@ -86,7 +86,7 @@ def require_system(installation: Installation) -> System:
 
 def choose_parts(installation: Installation, from_set: str, without: Collection[str]) -> Choice:
     """Return the artifacts of one set. Raises `RefusedError` naming every part that it has not."""
-    catalog = Catalog(installation.source.vault)
+    catalog = Catalog(installation.source.vault).at(installation.now())
     if unknown := sorted(set(without) - set(PARTS)):
         raise RefusedError(f"there is no part {unknown[0]!r}", hint=f"there are: {', '.join(PARTS)}")
     planned = {asset.split("/")[0] for asset in installation.planned}

@@ -1,12 +1,25 @@
 """Which artifact a restore takes: what is proven, before what is new."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.actions.restore_source import choose, newest_set, passed_over
+from bookreader_backup_assets.actions.report import ages
+from bookreader_backup_assets.actions.restore import plan
+from bookreader_backup_assets.actions.restore_source import (
+    choose,
+    newest_set,
+    passed_over,
+    set_passed_over,
+)
 from bookreader_backup_assets.actions.verify import verify
-from bookreader_backup_assets.core.errors import DamagedError
+from bookreader_backup_assets.core.artifact import Proof
+from bookreader_backup_assets.core.check import passed
+from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.core.manifest import UNCHANGED
 
 ASSET = "config/archive"
 DAY = "2026-06-10"
@@ -49,3 +62,76 @@ def test_where_none_is_verified_it_is_refused(installation, damaged):
     verify(installation, installation.component(ASSET), good)
     with pytest.raises(DamagedError, match="has failed its checks"):
         choose(Catalog(installation.vault), ASSET, DAY)
+
+
+FUTURE = "2027-01-03"
+HOURS = {ASSET: timedelta(hours=26)}
+
+
+@pytest.fixture
+def ahead(installation, clock):
+    """A verified capture of now, and one that was made while the clock was five weeks ahead; returns both."""
+    component = installation.component(ASSET)
+    made = []
+    for day in (installation.today(), FUTURE):
+        clock.at = None if day != FUTURE else datetime.fromisoformat(f"{FUTURE}T03:15:00+00:00")
+        entry, _ = capture(installation, component, day, label="adopted", late=True)
+        if day == FUTURE:  # the component itself looks at the clock on the wall
+            installation.vault.delete(entry.entry_name)
+            entry = replace(entry, captured_at=clock())
+            installation.vault.put(entry.entry_name, [entry.to_json()])
+        verify(installation, component, entry)
+        made.append(entry)
+    clock.at = None
+    return made
+
+
+def test_what_a_wrong_clock_made_is_passed_over_and_named(installation, ahead):
+    """A capture of the future is the newest to nobody: not to a restore of `latest`, not to `status`."""
+    good, wrong = ahead
+    catalog = Catalog(installation.vault).at(installation.now())
+    assert choose(catalog, ASSET, "latest") == good
+    said = f"{wrong.name}: captured in the future (2027-01-03 03:15 UTC): the clock was wrong"
+    assert passed_over(catalog, ASSET).startswith(said)
+    assert passed_over(catalog, ASSET).endswith(f"`bookreader-backup list {FUTURE}`")
+    (age,) = ages(Catalog(installation.vault), HOURS, installation.now())
+    assert (age.newest, age.good) == (good, True)
+    assert newest_set(catalog, [ASSET]) == good.set
+    assert set_passed_over(catalog, [ASSET], good.set).startswith(said)
+    planned = plan(installation, "config")
+    assert (planned.artifact, planned.preview.notes[0].startswith(said)) == (good.name, True)
+
+
+def test_what_a_wrong_clock_made_can_be_named(installation, ahead):
+    """It may be all there is: its id restores it, and without one the clock is named."""
+    good, wrong = ahead
+    catalog = Catalog(installation.vault).at(installation.now())
+    assert choose(catalog, ASSET, FUTURE) == wrong
+    assert plan(installation, "config", FUTURE).artifact == wrong.name
+    installation.vault.delete(good.entry_name)
+    with pytest.raises(RefusedError, match="has no config/archive") as refused:
+        plan(installation, "config")
+    assert f"{wrong.name}: captured in the future" in refused.value.hint
+
+
+def test_five_minutes_are_none(installation, ahead, clock):
+    """Clocks differ; and what was ahead is the newest when its time has come."""
+    _, wrong = ahead
+    for minutes, taken in ((4, True), (6, False), (-60, True)):
+        clock.at = wrong.captured_at - timedelta(minutes=minutes)
+        catalog = Catalog(installation.vault).at(clock())
+        assert (choose(catalog, ASSET, "latest") == wrong) is taken
+
+
+def test_what_is_found_unchanged_is_of_that_day(installation, ahead):
+    """Looked at with the right clock and found to be what the source holds, it counts from then on."""
+    _, wrong = ahead
+    day = installation.today()
+    looked = (passed(UNCHANGED, "the source still equals it", set=day),)
+    installation.keep(Proof(installation.id, wrong.name, wrong.sha256, installation.now(), looked))
+    catalog = Catalog(installation.vault).at(installation.now())
+    assert choose(catalog, ASSET, "latest") == wrong
+    (age,) = ages(catalog, HOURS, datetime.now(UTC))
+    assert age.good
+    assert age.age < timedelta(minutes=5)
+    assert passed_over(catalog, ASSET) == ""

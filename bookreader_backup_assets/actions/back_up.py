@@ -41,6 +41,13 @@ def back_up_labelled(
         raise
 
 
+def labelled_assets(installation: Installation) -> tuple[str, ...]:
+    """Return what a labelled set takes: all that is planned, the logs, and code where the plan has it."""
+    components = {asset.split("/")[0] for asset in installation.planned}
+    components |= {"logs", *(["code"] if installation.week_of("code") else [])}
+    return tuple(asset for asset in installation.components if asset.split("/")[0] in components)
+
+
 def unproven(outcomes: Iterable[Outcome], label: str | None) -> list[Outcome]:
     """Return the outcomes that did not pass, but for a gap in the logs of a labelled set.
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bookreader_backup_assets.actions.back_up import back_up_labelled, back_up_today, unproven
+from bookreader_backup_assets.actions.back_up import (
+    back_up_labelled,
+    back_up_today,
+    labelled_assets,
+    unproven,
+)
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.report import Line, day_report
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST
@@ -20,8 +25,6 @@ from bookreader_backup_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from bookreader_backup_assets.actions.installation import Installation
-
-_OWN_PARTITIONS = ("code", "logs")  # weekly and hourly: no part of a day's set
 
 
 @click.command("backup")
@@ -71,14 +74,11 @@ def choose(
 ) -> tuple[str, ...]:
     """Return the components to capture. Raises `RefusedError` for one there is not."""
     known = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.components))
-    planned = tuple(dict.fromkeys(asset.split("/")[0] for asset in installation.planned))
-    if labelled:
-        own = (one for one in _OWN_PARTITIONS if one != "code" or installation.week_of(one))
-        planned += tuple(one for one in own if one in known)
+    wanted = labelled_assets(installation) if labelled else installation.planned
     for component in components:
         if component not in known:
             raise RefusedError(f"there is no component {component!r}", hint=f"there are: {', '.join(known)}")
-    return components or planned
+    return components or tuple(dict.fromkeys(asset.split("/")[0] for asset in wanted))
 
 
 def print_set(installation: Installation, set_id: str, assets: tuple[str, ...], *, as_json: bool) -> bool:

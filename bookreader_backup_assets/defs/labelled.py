@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from bookreader_backup_assets.actions.back_up import back_up_labelled
+from bookreader_backup_assets.actions.back_up import back_up_labelled, labelled_assets
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.seal import LABELLED
@@ -27,13 +27,14 @@ def labelled_job() -> dg.JobDefinition:
     def labelled_set(
         context: dg.OpExecutionContext, config: LabelConfig, installation: dg.ResourceParam[Installation]
     ) -> None:
-        """Everything, now, as a set of its own."""
+        """Everything that is planned, and the logs, now, as a set of its own."""
         complaints: list[str] = []
         with failures_shown():
-            none = () if installation.week_of("code") else ("code/",)
-            assets = tuple(one for one in installation.components if not one.startswith(none))
             set_id, fine = back_up_labelled(
-                installation, config.label, assets, lambda error: complaints.append(error.message)
+                installation,
+                config.label,
+                labelled_assets(installation),
+                lambda error: complaints.append(error.message),
             )
         catalog = Catalog(installation.vault)
         entry = catalog.of_day(LABELLED, set_id)

@@ -109,6 +109,8 @@ def test_the_job_makes_one(sunday, instance):
     assert result.success
     (set_id,) = instance.get_dynamic_partitions("labelled_sets")
     assert latest(instance, LABELLED, set_id)["label"] == "post-update"
+    held = {entry.component for entry in Catalog(installation.vault).entries(set_id=set_id)}
+    assert held == {"redis", "config", "code", "logs", "backup_set"}, "what the plan has, and the logs"
     refused = definitions.resolve_job_def("backup_labelled").execute_in_process(
         instance=instance,
         run_config={"ops": {"labelled_set": {"config": {"label": "a/b"}}}},

@@ -94,7 +94,7 @@ def assemble(
         now=now,
         policy=away.policy_of(plan),
         outside=away.outside(settings, plan, connect),
-        unset=away.unset(settings, plan),
+        unset=away.unset_vaults(settings, plan),
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bookreader_backup_assets.actions.installation import VAULTS as VAULT_SETTINGS
 from bookreader_backup_assets.actions.outside import Outside
+from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.core.policy import Keep, Policy
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.plan import VAULTS, Plan
 from bookreader_backup_assets.settings import Settings
-from bookreader_backup_assets.vaults.base import Place, Terms
+from bookreader_backup_assets.vaults.base import Place, Terms, Vault
 from bookreader_backup_assets.vaults.nas import Nas
 
 Connect = Callable[[], Any]
@@ -56,6 +59,27 @@ def unset(settings: Settings, plan: Plan) -> tuple[str, ...]:
     """Return the vaults that the plan wants copies in, and no setting says where they are."""
     there = {"nas": settings.nas, "offsite": settings.offsite_bucket, "git": settings.git_remote}
     return tuple(name for name in VAULTS if plan.copies(name) and not there[name])
+
+
+def unset_vaults(settings: Settings, plan: Plan) -> dict[str, Outside]:
+    """Return what the plan wants in the vaults that no setting says the place of, by name."""
+    terms = {name: dict.fromkeys(plan.copies(name), Terms()) for name in unset(settings, plan)}
+    return {name: Outside(Unset(name), policy_of(plan, name), rows) for name, rows in terms.items()}
+
+
+@dataclass(frozen=True)
+class Unset:
+    """Implements `Place` where no setting says where that is: all that is asked of it is refused."""
+
+    name: str
+
+    def vault(self, installation: str, terms: Terms | None = None) -> Vault:  # noqa: ARG002 - see `Place`
+        """Raise `RefusedError`."""
+        raise RefusedError(f"the vault {self.name!r} is not set up", hint=VAULT_SETTINGS[self.name])
+
+    def installations(self) -> list[str]:
+        """Raise `RefusedError`."""
+        raise RefusedError(f"the vault {self.name!r} is not set up", hint=VAULT_SETTINGS[self.name])
 
 
 def encrypted(settings: Settings, plan: Plan, component: str) -> bool:

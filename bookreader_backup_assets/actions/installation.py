@@ -105,7 +105,7 @@ class Installation:
     source_named: str = LOCAL
     policy: Policy | None = None
     outside: Mapping[str, Outside] = field(default_factory=dict)
-    unset: tuple[str, ...] = ()
+    unset: Mapping[str, Outside] = field(default_factory=dict)
     host: str = socket.gethostname()
     version: str = __version__
 

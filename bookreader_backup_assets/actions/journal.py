@@ -190,9 +190,9 @@ def unfinished(installation: Installation) -> list[Journal]:
 
 
 @contextmanager
-def alone(installation: Installation) -> Iterator[None]:
-    """Let one restore at a time work. Raises `RefusedError` while another does, or where the vault cannot
-    take its journal.
+def alone(installation: Installation, what: str = "restore") -> Iterator[None]:
+    """Let one restore or prune at a time work. Raises `RefusedError` while another does, or where the vault
+    cannot take its journal.
 
     The kernel lets go of the lock however its holder ends.
     """
@@ -202,15 +202,15 @@ def alone(installation: Installation) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RefusedError(
-            "another restore works on this installation", hint="wait until it has ended"
+            "another restore, or a prune, works on this installation", hint="wait until it has ended"
         ) from None
     except OSError as error:
         raise RefusedError(
-            f"a restore writes its journal into the vault, and cannot: {installation.lock}: {error.strerror}",
+            f"a {what} writes its journal into the vault, and cannot: {installation.lock}: {error.strerror}",
             hint="make it writable, or copy it to where it is, and name that copy: --vault FOLDER",
         ) from None
     try:
-        with refusals(installation.log, "restore"):
+        with refusals(installation.log, what):
             yield
     finally:
         lock.release()

@@ -23,6 +23,8 @@ COMMANDS = {
     "replicate": "replicate",
     "restore": "restore",
     "drill": "drill",
+    "prune": "prune",
+    "pin": "pin",
     "status": "status",
     "key": "key",
     "plan": "plan",
@@ -63,6 +65,7 @@ def group() -> None:
     Is it still good?     bookreader-backup verify
     Bring it back:        bookreader-backup restore
     Would it come back?   bookreader-backup drill
+    What may go, and why? bookreader-backup prune --plan
     For cron and Nagios:  bookreader-backup status
     What changed in .env? bookreader-backup diff
 

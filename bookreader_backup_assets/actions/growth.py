@@ -1,8 +1,8 @@
 """Growth: what artifacts take over time, how fast the vault fills, and until when. From entries alone.
 
-The rate is what was added in the last 30 days, by all artifacts, over that many days: a line through the
-total at both ends. It counts whole days back from now, so that each has one night, and is not told of
-fewer than three.
+The rate is what was added in the last 30 days and is still there, less what was pruned in them and is older,
+over that many days: a line through the total at both ends. It counts whole days back from now, so that each
+has one night, and is not told of fewer than three.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from bookreader_backup_assets.actions.capture import ROOM
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.prune_records import Removal, recorded
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.errors import BackupError
 
@@ -28,7 +29,7 @@ _DAY = timedelta(days=1)
 class Sizes:
     """Bytes of an asset's newest artifact with its companions: now, and 7 and 30 days ago; None for none.
 
-    `per_day` is what its artifacts add to the vault per day.
+    `per_day` is by how much its artifacts grow per day: below zero where more went than came.
     """
 
     asset: str
@@ -55,7 +56,8 @@ class Growth:
     @property
     def days_left(self) -> float | None:
         """Days until the vault is full at this rate; None where that is not known, or never."""
-        return self.free / self.per_day if self.free is not None and self.per_day else None
+        grows = self.per_day is not None and self.per_day > 0
+        return self.free / self.per_day if self.free is not None and self.per_day and grows else None
 
     @property
     def short(self) -> bool:
@@ -72,10 +74,13 @@ def growth(catalog: Catalog, assets: Sequence[str], now: datetime) -> Growth:
     """Return how the vault of a catalog fills; `assets` are those that are told apart."""
     entries = [entry for entry in catalog.entries() if entry.captured_at <= now]
     days = min(WINDOW, (now - entries[0].captured_at) // _DAY) if entries else 0
-    added = [entry for entry in entries if entry.captured_at > now - days * _DAY]
+    begin = now - days * _DAY
+    added = [(entry.asset, bytes_of(entry)) for entry in entries if entry.captured_at > begin]
+    went = [(one.asset, -one.bytes) for one in _pruned(catalog, begin) if one.captured_at <= begin]
 
-    def per_day(of: Sequence[Entry]) -> float | None:
-        return sum(map(bytes_of, of)) / days if days >= LEAST else None
+    def per_day(*assets: str) -> float | None:
+        counted = (count for asset, count in (*added, *went) if not assets or asset in assets)
+        return sum(counted) / days if days >= LEAST else None
 
     free, why = None, ""
     try:
@@ -89,12 +94,12 @@ def growth(catalog: Catalog, assets: Sequence[str], now: datetime) -> Growth:
                 newest=_size(entries, asset, now),
                 week_ago=_size(entries, asset, now - 7 * _DAY),
                 month_ago=_size(entries, asset, now - 30 * _DAY),
-                per_day=per_day([entry for entry in added if entry.asset == asset]),
+                per_day=per_day(asset),
             )
             for asset in assets
         ),
         days=days,
-        per_day=per_day(added),
+        per_day=per_day(),
         free=free,
         needed=needed(catalog, assets),
         why=why,
@@ -119,6 +124,13 @@ def history(catalog: Catalog, last: int) -> list[tuple[str, dict[str, int]]]:
 def bytes_of(entry: Entry) -> int:
     """Return what an artifact takes in a vault: its own bytes, and its companions'."""
     return entry.size + sum(companion.size for companion in entry.companions)
+
+
+def _pruned(catalog: Catalog, since: datetime) -> list[Removal]:
+    """Return what was pruned from this vault since an instant, by its own record, and is gone."""
+    there = {entry.name for entry in catalog.entries()}
+    prunes = [one for one in recorded(catalog.vault) if one.vault == catalog.vault.name and one.at > since]
+    return [one for prune in prunes for one in prune.removed if one.artifact not in there]
 
 
 def _size(entries: Sequence[Entry], asset: str, at: datetime) -> int | None:

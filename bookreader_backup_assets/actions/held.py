@@ -9,10 +9,17 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.journal import journals
 from bookreader_backup_assets.actions.outside import Outside
+from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.codecs import index
 from bookreader_backup_assets.core.artifact import PROOF_INFIX, ArtifactName, Entry
 from bookreader_backup_assets.core.check import Verdict
-from bookreader_backup_assets.core.errors import BackupError, DamagedError, RefusedError
+from bookreader_backup_assets.core.errors import (
+    BackupError,
+    DamagedError,
+    KeyMissingError,
+    NotFoundError,
+    RefusedError,
+)
 from bookreader_backup_assets.core.manifest import unchanged_sets
 from bookreader_backup_assets.core.plan_reasons import MANIFESTS
 from bookreader_backup_assets.core.policy import Held, Policy
@@ -44,7 +51,7 @@ def held(installation: Installation, name: str, catalog: Catalog | None = None) 
     copies it has: what the plan wants there lacks one.
     """
     catalog = catalog or Catalog(own_vault(installation, name))
-    found = [held_of(catalog, entry) for entry in catalog.entries()]
+    found = [held_of(installation, catalog, entry) for entry in catalog.entries()]
     if name != LOCAL:
         return found
     lacks: dict[str, list[str]] = {}
@@ -54,10 +61,10 @@ def held(installation: Installation, name: str, catalog: Catalog | None = None) 
     return [replace(one, lacks=tuple(lacks.get(one.entry.name, ()))) for one in found]
 
 
-def held_of(catalog: Catalog, entry: Entry) -> Held:
-    """Return what a catalog tells of one artifact."""
+def held_of(installation: Installation, catalog: Catalog, entry: Entry) -> Held:
+    """Return what the catalog of a vault tells of one artifact."""
     sets = frozenset({entry.set, *unchanged_sets(catalog.proofs(entry))})
-    return Held(entry, proven(catalog, entry), sets, needs=_needs(catalog, entry))
+    return Held(entry, proven(catalog, entry), sets, needs=_needs(installation, catalog, entry))
 
 
 def proven(catalog: Catalog, entry: Entry) -> bool:
@@ -112,10 +119,10 @@ def _lacking(installation: Installation, outside: Outside, found: Iterable[Held]
     return {name for name in kept if copies.get(name) != here[name]}
 
 
-def _needs(catalog: Catalog, entry: Entry) -> frozenset[str]:
+def _needs(installation: Installation, catalog: Catalog, entry: Entry) -> frozenset[str]:
     """Return the archives that an archive's index points to: only one of what has changed points anywhere.
 
-    One that cannot be read may point to any.
+    One that cannot be opened may point to any.
     """
     try:
         if ArtifactName.parse(entry.name).kind != "incr":
@@ -123,7 +130,7 @@ def _needs(catalog: Catalog, entry: Entry) -> frozenset[str]:
     except RefusedError:
         return frozenset()
     try:
-        rows = index.read(catalog.vault.open(entry.companion(_INDEX).name))
-        return frozenset(row.archive for row in rows if row.archive is not None)
-    except DamagedError:
+        stored = StoredArtifact(replace(installation, vault=catalog.vault), entry)
+        return frozenset(row.archive for row in index.read(stored.companion(_INDEX)) if row.archive)
+    except (DamagedError, KeyMissingError, NotFoundError):
         return frozenset(other.name for other in catalog.entries(asset=entry.asset))

@@ -15,6 +15,7 @@ from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.plan import VAULTS, Plan
 from bookreader_backup_assets.settings import Settings
 from bookreader_backup_assets.vaults.base import Place, Terms, Vault
+from bookreader_backup_assets.vaults.git import GitPlace
 from bookreader_backup_assets.vaults.nas import Nas
 
 Connect = Callable[[], Any]
@@ -103,6 +104,8 @@ def _places(settings: Settings, connect: Connect | None) -> dict[str, Place]:
         places.append(Nas(Path(settings.nas).expanduser()))
     if settings.offsite_bucket:
         places.append(_bucket(settings, connect))
+    if settings.git_remote:
+        places.append(GitPlace(settings.git_remote, settings.scratch))
     return {place.name: place for place in places}
 
 

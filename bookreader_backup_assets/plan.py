@@ -17,6 +17,7 @@ from bookreader_backup_assets.core.errors import SettingsError
 from bookreader_backup_assets.plan_rows import (
     ClockTime,
     CodeRow,
+    ConfigRow,
     Copy,
     DrillRow,
     Hours,
@@ -56,7 +57,7 @@ class Plan(BaseModel):
     postgresql: PostgresqlRow | None = None
     redis: Row | None = None
     storage: Row | None = None
-    config: Row | None = None
+    config: ConfigRow | None = None
     code: CodeRow | None = None
     logs: LogsRow | None = None
     labels: LabelsRow = LabelsRow()
@@ -165,6 +166,7 @@ def load_plan(name: str, *, timezone: str | None = None) -> Plan:
 _MODELS: dict[str, type[BaseModel]] = {
     "weekly": WeeklyRow,
     "postgresql": PostgresqlRow,
+    "config": ConfigRow,
     "code": CodeRow,
     "logs": LogsRow,
     "labels": LabelsRow,
@@ -182,6 +184,8 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
         if len(where) > 2:
             model = Keep if where[1] == "keep" else Copy if where[1] in VAULTS else Hours
         wrong = f"unknown; there may be: {', '.join(model.model_fields)}"
+        if where[1:] == ["git"]:
+            wrong = "only [config] goes to a git remote: it is small, and always encrypted"
     elif first["type"] == "missing":
         wrong = "it is missing"
     elif first["type"] == "model_type":

@@ -83,7 +83,7 @@ class Row(BaseModel):
     """One component's row: `at` is local time; `every` day, or week on `weekday`.
 
     `rpo_hours` is the age at which its newest is too old: 26, or 170 of a weekly one, unless it says.
-    `keep` is for the local vault; `nas`, `offsite` and `git` are copies. `encrypt` says whether it is
+    `keep` is for the local vault; `nas` and `offsite` are copies. `encrypt` says whether it is
     encrypted at capture: without it, what holds personal data is, where it leaves the host.
     """
 
@@ -96,7 +96,6 @@ class Row(BaseModel):
     keep: Keep | None = None
     nas: Copy | None = None
     offsite: Copy | None = None
-    git: Copy | None = None
     encrypt: bool | None = None
 
     @model_validator(mode="before")
@@ -116,6 +115,12 @@ class PostgresqlRow(Row):
     """`digests` names tables (`schema.table`) compared by content, or `true` for all of them."""
 
     digests: Annotated[bool | list[str], BeforeValidator(_digests)] = False
+
+
+class ConfigRow(Row):
+    """The configuration, which is small and always encrypted: `git` is a copy on a git remote."""
+
+    git: Copy | None = None
 
 
 class CodeRow(Row):

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.installation",
     "tests.fixtures.away",
+    "tests.fixtures.git",
     "tests.fixtures.living",
     "tests.fixtures.contained",
     "tests.fixtures.compose",

@@ -19,6 +19,7 @@ from bookreader_backup_assets.core.errors import NameTakenError, NotFoundError, 
 from bookreader_backup_assets.vaults.base import Stored
 from bookreader_backup_assets.vaults.local import LocalVault
 from bookreader_backup_assets.vaults.names import PARTIAL
+from bookreader_backup_assets.vaults.nas import Nas, NasVault
 from tests.fixtures.missing import missing
 from tests.fixtures.s3 import raw
 
@@ -36,7 +37,11 @@ def _local(tmp_path):
 VAULTS = {
     "local": lambda request: _local(request.getfixturevalue("tmp_path")),
     "s3": lambda request: request.getfixturevalue("offsite"),
+    "nas": lambda request: Nas(request.getfixturevalue("nas")).vault("one"),
+    "git": lambda request: request.getfixturevalue("git_place").vault("one"),
 }
+BUT_GIT = [kind for kind in VAULTS if kind != "git"]
+"""The kinds that tell when a file was written, and in which a killed writer leaves something."""
 
 
 @pytest.fixture(params=VAULTS)
@@ -47,8 +52,8 @@ def vault(request):
 
 def _begin(vault, name, content):
     """Write half a file into a vault, as a process does that is killed then."""
-    if isinstance(vault, LocalVault):
-        path = vault.root / f"{name}{PARTIAL}"
+    if isinstance(vault, LocalVault | NasVault):
+        path = vault.local_path(name).with_name(name.rpartition("/")[2] + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return
@@ -251,6 +256,7 @@ def test_free_space_is_known_or_not(vault):
     assert vault.free() is None or vault.free() > 0
 
 
+@pytest.mark.parametrize("vault", BUT_GIT, indirect=True)
 def test_it_says_when_a_file_was_written(vault):
     """In UTC, and within a minute of now: what is listed says the same as what is asked for."""
     vault.put(NAME, [b"x"])
@@ -265,6 +271,7 @@ def test_what_is_not_locked_says_so(vault):
     assert vault.locked_until(NAME) is None
 
 
+@pytest.mark.parametrize("vault", BUT_GIT, indirect=True)
 def test_what_was_never_ended_is_told_of_and_is_no_file(vault):
     """Under the name that it was meant for, with its size and age: not listed, not found, in nobody's way."""
     vault.put("redis/whole", [b"x"])
@@ -281,6 +288,7 @@ def test_what_was_never_ended_is_told_of_and_is_no_file(vault):
     assert b"".join(vault.open(NAME)) == b"whole"
 
 
+@pytest.mark.parametrize("vault", BUT_GIT, indirect=True)
 def test_what_was_never_ended_can_be_discarded(vault):
     """That alone: another unfinished one, and a file of the same beginning, stay."""
     vault.put(f"{NAME}.entry.json", [b"x"])

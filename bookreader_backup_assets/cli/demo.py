@@ -1,4 +1,4 @@
-"""`demo`: an embedded BookReader, captured and verified by the same jobs as production, then the UI."""
+"""`demo`: an embedded BookReader, captured, verified and copied as in production, then the UI."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_report import read_report, reports_of
 from bookreader_backup_assets.actions.seal import MANIFEST
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.cli.backup import choose, print_set
 from bookreader_backup_assets.cli.drill import print_drill
+from bookreader_backup_assets.cli.replicate import bring, print_rows
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from bookreader_backup_assets.actions.installation import Installation
+    from bookreader_backup_assets.core.artifact import Entry
 
 PORTS = range(3000, 3100)
 _UP = 90.0
@@ -42,11 +50,12 @@ _DOWN = 15.0
 )
 @output.json_option
 def command(no_ui: bool, folder: Path, as_json: bool) -> None:
-    """Start an embedded BookReader, back it up, verify it, drill a restore, and serve the UI until Ctrl-C.
+    """Start an embedded BookReader, back it up, verify it, drill a restore, copy it into a bucket, and serve
+    the UI until Ctrl-C.
 
-    Real PostgreSQL and Redis servers, from this machine or from wheels, with real books, images and
+    Real PostgreSQL, Redis and S3 servers, from this machine or from wheels, with real books, images and
     configuration. Everything that was started is stopped at the end. Exit status 0 only if all of it
-    was verified, and came back.
+    was verified, came back, and is in the bucket, too.
     """
     from bookreader_backup_assets.demo.bookreader import bookreader
 
@@ -63,8 +72,11 @@ def command(no_ui: bool, folder: Path, as_json: bool) -> None:
             said = "everything is verified" if good else "NOT everything is verified"
             click.echo("a restore drill, into scratch servers …", err=True)
             drilled = _drill(as_json=as_json)
-            said += ", and comes back" if drilled else ", and does NOT come back as it should"
-            good = good and drilled
+            said += ", comes back" if drilled else ", does NOT come back as it should"
+            click.echo("its copies, into a bucket …", err=True)
+            copied = _replicate(as_json=as_json)
+            said += ", and is offsite, too" if copied else ", and is NOT all offsite"
+            good = good and drilled and copied
             took = output.span(time.monotonic() - started)
             click.echo(f"\n{said}, after {took}; the vault is {system.environ['BACKUP_VAULT']}", err=True)
             if not no_ui:
@@ -98,6 +110,30 @@ def _drill(*, as_json: bool) -> bool:
     if as_json:
         return report.good
     return print_drill(reports[-1], report, as_json=False)
+
+
+def _replicate(*, as_json: bool) -> bool:
+    """Bring what is missing elsewhere, print it, and say whether all of today's is there, and proven."""
+    installation = replace(assemble(load_settings(env_file=Path(os.devnull))), watch=output.watch)
+    names = tuple(installation.outside)
+    rows = bring(installation, names)
+    if not as_json:
+        output.say()
+        print_rows(rows, names)
+    here = Catalog(installation.vault)
+    held = [here.of_day(asset, installation.set_of(asset)) for asset in (*installation.components, MANIFEST)]
+    wanted = [entry for entry in held if entry is not None]
+    return all(_is_there(installation, name, wanted) for name in names)
+
+
+def _is_there(installation: Installation, name: str, wanted: list[Entry]) -> bool:
+    there = Catalog(installation.reading(name).vault)
+    listed = {entry.name: entry for entry in there.entries()}
+    return all(
+        entry.name in listed and there.standing(listed[entry.name]).verdict is Verdict.PASSED
+        for entry in wanted
+        if installation.vault_outside(name).wants(entry)
+    )
 
 
 def _serve(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,9 @@ from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from bookreader_backup_assets.actions.installation import Installation
 
 
 @click.command("replicate")
@@ -41,39 +46,57 @@ def command(set_id: str | None, vaults: tuple[str, ...], plan_only: bool, as_jso
         installation.vault_outside(name)
     if not names:
         raise RefusedError("no vault away from this host is set up", hint="; or ".join(VAULTS.values()))
+    rows = bring(installation, names, set_id or "", read_back=settings.offsite_read_back, plan_only=plan_only)
+    if as_json:
+        output.say_json({"replicas": rows})
+    else:
+        print_rows(rows, names)
+    sys.exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+def bring(
+    installation: Installation,
+    names: Sequence[str],
+    set_id: str = "",
+    *,
+    read_back: bool = False,
+    plan_only: bool = False,
+) -> list[dict[str, Any]]:
+    """Bring what is missing into vaults, and return a row for each artifact: what became of it, and if well.
+
+    What goes wrong with one is in its row, and on stderr; the others are brought all the same.
+    """
     catalog = Catalog(installation.vault)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for name in names:
         try:
-            entries = waiting(installation, catalog, name, set_id or "")
+            entries = waiting(installation, catalog, name, set_id)
         except BackupError as error:
             output.complain(error)
             rows.append({"vault": name, "artifact": None, "bytes": None, "found": error.message, "ok": False})
             continue
         for entry in entries:
-            row: dict[str, object] = {"vault": name, "artifact": entry.name, "bytes": entry.size}
+            row: dict[str, Any] = {"vault": name, "artifact": entry.name, "bytes": entry.size}
             try:
                 if plan_only:
                     row |= {"found": "to be sent", "ok": True}
                 else:
-                    done = replicate(installation, entry, name, read_back=settings.offsite_read_back)
+                    done = replicate(installation, entry, name, read_back=read_back)
                     row |= {"found": done.outcome.message, "ok": done.outcome.passed}
             except BackupError as error:
                 output.complain(error)
                 row |= {"found": error.message, "ok": False}
             rows.append(row)
-    if as_json:
-        output.say_json({"replicas": rows})
-    elif not rows:
+    return rows
+
+
+def print_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Print what `bring` returned for the vaults `names`."""
+    if not rows:
         output.say(f"nothing is missing in {', '.join(names)}")
-    else:
-        output.table(
-            ["vault", "artifact", "size", "found"],
-            [[str(r["vault"]), str(r["artifact"] or "-"), _size(r["bytes"]), str(r["found"])] for r in rows],
-            right=(2,),
-        )
-    sys.exit(0 if all(row["ok"] for row in rows) else 1)
-
-
-def _size(count: object) -> str:
-    return output.size(count if isinstance(count, int) else None)
+        return
+    output.table(
+        ["vault", "artifact", "size", "found"],
+        [[row["vault"], row["artifact"] or "-", output.size(row["bytes"]), row["found"]] for row in rows],
+        right=(2,),
+    )

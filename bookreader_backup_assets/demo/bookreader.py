@@ -22,9 +22,10 @@ from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.demo.configuration import PATHS, write_configuration
 from bookreader_backup_assets.demo.content import Library, write_library
 from bookreader_backup_assets.demo.database import NAME, fill_database
+from bookreader_backup_assets.demo.elsewhere import elsewhere
 from bookreader_backup_assets.demo.previous import end_previous, record
 from bookreader_backup_assets.demo.queues import fill_redis
-from bookreader_backup_assets.servers import postgresql, redis
+from bookreader_backup_assets.servers import postgresql, redis, s3
 from bookreader_backup_assets.servers.programs import Only, postgresql_programs, redis_programs
 from bookreader_backup_assets.settings import variables
 
@@ -42,6 +43,7 @@ class BookReader:
     environ: Mapping[str, str]
     postgresql: postgresql.Server = field(repr=False)
     redis: redis.RedisServer = field(repr=False)
+    s3: s3.S3Server = field(repr=False)
     library: Library = field(repr=False)
     rows: Mapping[str, int]
     keys: Mapping[str, int]
@@ -51,10 +53,10 @@ class BookReader:
 def bookreader(folder: Path, *, only: Only | None = None, scale: float = 1.0) -> Iterator[BookReader]:
     """Start an embedded BookReader in `folder`; everything that was started is stopped on leaving.
 
-    The vault, its key and the configuration are kept from one run to the next, so that history grows;
-    the servers' data and the storage tree are made anew. SIGTERM stops it like an exception. `only` as in
-    `servers.programs`; `scale` times the usual 150 books. Raises `RefusedError` if a demo already runs in
-    this folder, `SourceAbsentError` if there are no server programs.
+    The vault, its key, its copies elsewhere and the configuration are kept from one run to the next, so that
+    history grows; the other servers' data and the storage tree are made anew. SIGTERM stops it like an
+    exception. `only` as in `servers.programs`; `scale` times the usual 150 books. Raises `RefusedError` if a
+    demo already runs in this folder, `SourceAbsentError` if there are no server programs.
     """
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,6 +75,7 @@ def _run(folder: Path, only: Only | None, scale: float) -> Iterator[BookReader]:
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     said = write_configuration(folder / "config", now=datetime.now(UTC))
     superuser = Secret(secrets.token_urlsafe(24))
+    away_key = (_secret(folder, "offsite_access_key", None), _secret(folder, "offsite_secret_key", None))
     database_programs, cache_programs = postgresql_programs(only=only), redis_programs(only=only)
     with (
         postgresql.start(database_programs, password=superuser) as database,
@@ -84,8 +87,13 @@ def _run(folder: Path, only: Only | None, scale: float) -> Iterator[BookReader]:
             # a dump asked for waits 5 s for a second replica otherwise
             options={"maxmemory-policy": "allkeys-lru", "repl-diskless-sync-delay": "0"},
         ) as cache,
+        elsewhere(folder, (Path(away_key[0]), Path(away_key[1]))) as away,
     ):
-        record(folder / "servers.json", [(database.pid, database.data.parent), (cache.pid, cache.folder)])
+        record(
+            folder / "servers.json",
+            [(database.pid, database.data.parent), (cache.pid, cache.folder)],
+            kept=[(away.server.pid, away.server.folder)],
+        )
         library = write_library(folder / "storage", scale=scale)
         rows = fill_database(
             database, library, owner=said["DB_PASSWORD"], reader=said["DB_READONLY_PASSWORD"]
@@ -108,8 +116,9 @@ def _run(folder: Path, only: Only | None, scale: float) -> Iterator[BookReader]:
             "BACKUP_STORAGE_PATH": str(folder / "storage"),
             "BACKUP_CONFIG_ROOT": str(folder / "config"),
             "BACKUP_CONFIG_PATHS": ",".join(PATHS),
+            **away.environ,
         }
-        yield BookReader(folder, environ, database, cache, library, rows, keys)
+        yield BookReader(folder, environ, database, cache, away.server, library, rows, keys)
 
 
 def _secret(folder: Path, name: str, text: str | None) -> str:

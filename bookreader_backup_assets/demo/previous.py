@@ -14,22 +14,29 @@ from pathlib import Path
 _ENDS_WITHIN = 15.0
 
 
-def record(file: Path, servers: Iterable[tuple[int, Path]]) -> None:
-    """Write down the servers that now run, by process id and folder, in case nobody gets to end them."""
-    file.write_text(json.dumps([[pid, str(folder)] for pid, folder in servers]), encoding="utf-8")
+def record(file: Path, servers: Iterable[tuple[int, Path]], *, kept: Iterable[tuple[int, Path]] = ()) -> None:
+    """Write down the servers that now run, by process id and folder, in case nobody gets to end them.
+
+    The folders of those that are `kept` outlive them.
+    """
+    lines = [
+        [pid, str(folder), stays] for stays, of in ((False, servers), (True, kept)) for pid, folder in of
+    ]
+    file.write_text(json.dumps(lines), encoding="utf-8")
 
 
 def end_previous(file: Path) -> None:
-    """End the servers in `file` that still run, and remove their folders.
+    """End the servers in `file` that still run, and remove their folders, unless those are to stay.
 
     A process id may belong to somebody else by now: a process is ended only where its working folder is
     in the one written down. Where that cannot be asked (no /proc), nothing is ended and nothing removed.
     """
     try:
-        recorded = [(int(pid), Path(folder)) for pid, folder in json.loads(file.read_text(encoding="utf-8"))]
+        lines = json.loads(file.read_text(encoding="utf-8"))
+        recorded = [(int(pid), Path(folder), bool(stays)) for pid, folder, stays in lines]
     except (OSError, ValueError, TypeError):
         recorded = []
-    for pid, folder in recorded:
+    for pid, folder, stays in recorded:
         if not Path("/proc/self/cwd").exists():
             continue
         for number in (signal.SIGINT, signal.SIGKILL):
@@ -37,7 +44,8 @@ def end_previous(file: Path) -> None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
                 _await_end(pid, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(folder, ignore_errors=True)
     file.unlink(missing_ok=True)
 
 

@@ -11,21 +11,28 @@ import sys
 import zipfile
 import zlib
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from bookreader_backup_assets.away import unset
+from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX
 from bookreader_backup_assets.core.errors import RefusedError, SourceAbsentError
+from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.demo.bookreader import bookreader
 from bookreader_backup_assets.demo.content import FOLDERS, write_library
+from bookreader_backup_assets.plan import load_plan
 from bookreader_backup_assets.runners.local import LocalRunner
+from bookreader_backup_assets.servers import s3
 from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
 from bookreader_backup_assets.settings import load_settings
+from bookreader_backup_assets.vaults.s3 import S3Vault
 from tests.fixtures.missing import missing
 
 SMALL = 0.05
-_SECRET = {"key", "postgresql_url", "redis_url"}
+_SECRET = {"key", "postgresql_url", "redis_url", "offsite_access_key", "offsite_secret_key", "git_remote"}
 XHTML = "{http://www.w3.org/1999/xhtml}"
 FB2 = "{http://www.gribuser.ru/xml/fictionbook/2.0}"
 
@@ -35,6 +42,7 @@ def _programs():
     try:
         postgresql_programs()
         redis_programs()
+        s3.program()
     except SourceAbsentError as error:
         missing(error.message)
 
@@ -50,6 +58,10 @@ def _sql(system, query):
     runner = LocalRunner(programs=system.postgresql.programs)
     argv = ["psql", "-XAtd", "bookreader", "-v", "ON_ERROR_STOP=1", "-c", query]
     return runner.run(argv, env=system.postgresql.env).stdout.decode().split()
+
+
+def _bucket(system):
+    return S3Vault(system.s3.access(system.environ["BACKUP_OFFSITE_BUCKET"]), "of-this-test/")
 
 
 def _alive(pid):
@@ -217,9 +229,12 @@ def test_the_settings_lead_to_it(system):
     assert found.runner == "local"
     assert found.postgresql_url.reveal().endswith(f"@127.0.0.1:{system.postgresql.port}/bookreader")
     assert found.redis_url.reveal().endswith(f":{system.redis.port}")
+    assert found.offsite_endpoint == system.s3.endpoint
+    assert unset(found, load_plan(found.plan)) == (), "all that production's plan wants"
     said = (system.folder / "config/.env").read_text(encoding="utf-8")
     secrets = [line.partition("=")[2] for line in said.splitlines() if "PASSWORD" in line or "KEY" in line]
     secrets += [found.key.reveal(), system.postgresql.password.reveal()]
+    secrets += [found.offsite_access_key.reveal(), found.offsite_secret_key.reveal()]
     assert not [secret for secret in secrets if secret in str(system.environ) + repr(system)]
     for path in (system.folder / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -245,26 +260,83 @@ def test_one_demo_per_folder(system):
     assert "stop that one" in refused.value.hint
     assert _alive(system.postgresql.pid)
     assert _alive(system.redis.pid)
+    assert _alive(system.s3.pid)
+
+
+# the copies elsewhere
+
+
+def test_after_a_demo_its_bucket_is_listed_without_it(tmp_path):
+    """The whole demo, ended; then a process with only bucket, keys and endpoint lists all that it made."""
+    program = [sys.executable, "-m", "bookreader_backup_assets"]
+    folder = tmp_path / ".demo"
+
+    def run(*arguments, env):
+        return subprocess.run(
+            [*program, *arguments],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    bare = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = run("demo", "--no-ui", "--folder", str(folder), env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sha256 computed by the service from what it received, as captured" in done.stdout
+    assert "is offsite, too" in done.stderr
+    keys = [folder / "secrets" / f"offsite_{one}" for one in ("access_key", "secret_key")]
+    held = tuple(Secret(file.read_text(encoding="utf-8").strip()) for file in keys)
+    entries = (folder / "vault").rglob(f"*{ENTRY_SUFFIX}")
+    made = {str(path.relative_to(folder / "vault")).removesuffix(ENTRY_SUFFIX) for path in entries}
+    shutil.rmtree(folder / "vault")
+    with s3.start(folder / "s3", key=held) as server:
+        listed = run(
+            "list",
+            "--vault",
+            "offsite",
+            "--json",
+            env={
+                **bare,
+                "BACKUP_VAULT": str(tmp_path / "empty"),
+                "BACKUP_KEY_FILE": str(folder / "secrets/key"),
+                "BACKUP_OFFSITE_BUCKET": "bookreader-backups",
+                "BACKUP_OFFSITE_ENDPOINT": server.endpoint,
+                "BACKUP_OFFSITE_ACCESS_KEY_FILE": str(keys[0]),
+                "BACKUP_OFFSITE_SECRET_KEY_FILE": str(keys[1]),
+            },
+        )
+    assert listed.returncode == 0, listed.stderr
+    rows = json.loads(listed.stdout)
+    weekday = date.fromisoformat(rows[-1]["set"][:10]).weekday()
+    local_only = {name for name in made if name.startswith("redis/") and weekday != 6}
+    assert {row["artifact"] for row in rows} == made - local_only
+    assert {row["standing"] for row in rows} == {"verified"}
 
 
 # beginning and end
 
 
 def test_again_in_the_same_folder(tmp_path):
-    """Vault, key and configuration stay, so that history grows; servers and storage are new."""
+    """Vault, key, bucket and configuration stay, so that history grows; servers and storage are new."""
     with bookreader(tmp_path, scale=SMALL) as first:
         (tmp_path / "vault/kept").write_text("x", encoding="utf-8")
         (tmp_path / "storage/books/epub/new").write_text("x", encoding="utf-8")
         key = (tmp_path / "secrets/key").read_bytes()
         configuration = (tmp_path / "config/.env").read_bytes()
+        _bucket(first).put("copied", [b"x"])
     assert not _alive(first.postgresql.pid)
     assert not _alive(first.redis.pid)
+    assert not _alive(first.s3.pid)
     assert not first.postgresql.data.exists()
     with bookreader(tmp_path, scale=SMALL) as second:
         assert (tmp_path / "vault/kept").exists()
         assert not (tmp_path / "storage/books/epub/new").exists()
         assert (tmp_path / "secrets/key").read_bytes() == key
         assert (tmp_path / "config/.env").read_bytes() == configuration
+        assert [stored.name for stored in _bucket(second).list()] == ["copied"]
         assert _sql(second, "SELECT count(*) FROM books") == ["8"]
         assert second.rows == first.rows
         assert second.keys == first.keys
@@ -276,6 +348,7 @@ def test_an_exception_stops_it_all(tmp_path):
         raise ZeroDivisionError
     assert not _alive(running.postgresql.pid)
     assert not _alive(running.redis.pid)
+    assert not _alive(running.s3.pid)
     assert list((tmp_path / "redis").iterdir()) == []
     assert not (tmp_path / "servers.json").exists()
 
@@ -283,10 +356,11 @@ def test_an_exception_stops_it_all(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
+from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.demo.bookreader import bookreader
 
 with bookreader(Path(sys.argv[1]), scale=0.05) as running:
-    print(running.postgresql.pid, running.postgresql.data, running.redis.pid, flush=True)
+    print(running.postgresql.pid, running.postgresql.data, running.redis.pid, running.s3.pid, flush=True)
     sys.stdin.read()
 """
 
@@ -296,8 +370,8 @@ def _demo(folder, python=sys.executable, **options):
     argv = [python, "-c", SCRIPT, str(folder)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as child:
         try:
-            postgresql, data, redis = child.stdout.readline().split()
-            yield child, [int(postgresql), int(redis)], Path(data)
+            postgresql, data, *others = child.stdout.readline().split()
+            yield child, [int(postgresql), *map(int, others)], Path(data)
         finally:
             child.kill()
 
@@ -313,7 +387,7 @@ def test_a_signal_stops_it_all(tmp_path, number, status):
 
 
 def test_after_a_kill_the_next_one_tidies_up(tmp_path):
-    """Killed outright, its servers run on; the next demo ends exactly those, and starts."""
+    """Killed outright, its servers run on; the next demo ends exactly those, keeps the bucket, and starts."""
     with _demo(tmp_path) as (child, servers, data):
         child.kill()
         child.wait(60)
@@ -321,6 +395,7 @@ def test_after_a_kill_the_next_one_tidies_up(tmp_path):
     with bookreader(tmp_path, scale=SMALL) as running:
         assert [pid for pid in servers if _alive(pid)] == []
         assert not data.parent.exists()
+        assert (tmp_path / "s3" / "s3.log").exists()
         assert _sql(running, "SELECT count(*) FROM books") == ["8"]
 
 
@@ -329,7 +404,7 @@ def test_a_stranger_with_a_recorded_number_is_left_alone(tmp_path):
     with subprocess.Popen(["sleep", "600"], cwd="/") as stranger:
         try:
             gone = tmp_path / "gone"
-            (tmp_path / "servers.json").write_text(f'[[{stranger.pid}, "{gone}"]]', encoding="utf-8")
+            (tmp_path / "servers.json").write_text(f'[[{stranger.pid}, "{gone}", false]]', encoding="utf-8")
             with bookreader(tmp_path, scale=SMALL):
                 assert stranger.poll() is None
         finally:

@@ -24,20 +24,28 @@ from bookreader_backup_assets.core.errors import (
 )
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.servers import s3 as servers
-from bookreader_backup_assets.vaults import s3_access
+from bookreader_backup_assets.vaults import s3_access, s3_parts
 from bookreader_backup_assets.vaults.base import Stored
 from bookreader_backup_assets.vaults.s3 import FOR_EVER, S3Vault
-from bookreader_backup_assets.vaults.s3_parts import MOST, composite, cut, in_flight, part_size
+from bookreader_backup_assets.vaults.s3_parts import composite
 from tests.fixtures.s3 import BrokeError, Source, changed, fresh_prefix, raw
 
-MIB = 1 << 20
 NAME = "storage/storage_files_2025-10-24_03-00-00_full.tar.gz"
-BLOCKS = [random.Random(seed).randbytes(MIB) for seed in range(50)]
-"""50 MiB: three parts of 16 and one of 2."""
+BLOCK = 320 << 10
+BLOCKS = [random.Random(seed).randbytes(BLOCK) for seed in range(50)]
+PART = 16 * BLOCK
+"""Bytes of a part in these tests: there are three of sixteen blocks, and one of two."""
 WHOLE = b"".join(BLOCKS)
 SIZE = len(WHOLE)
 SHA256 = hashlib.sha256(WHOLE).hexdigest()
 SMALL = b"an entry, say" * 1000
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """Parts of 5 MiB, the least that S3 takes: gigabytes need not be sent."""
+    monkeypatch.setattr(s3_parts, "SMALLEST", PART)
+    monkeypatch.setattr(s3_parts, "UNKNOWN", 4 * PART)
 
 
 @pytest.fixture(params=["sha256", "none"])
@@ -56,48 +64,6 @@ def _read(vault, name=NAME, *bounds):
     return hashlib.sha256(b"".join(vault.open(name, *bounds))).hexdigest()
 
 
-# parts
-
-
-@pytest.mark.parametrize(
-    ("size", "part", "parts"),
-    [
-        (0, 16 * MIB, 0),
-        (1, 16 * MIB, 1),
-        (9_000 * 16 * MIB, 16 * MIB, 9_000),
-        (9_000 * 16 * MIB + 1, 17 * MIB, 8471),
-        (10**12, 106 * MIB, 8997),
-        (1 << 40, 117 * MIB, 8963),
-        (5 * 10**12, 530 * MIB, 8997),
-        (5 << 40, 583 * MIB, 8993),
-    ],
-)
-def test_parts_are_few_enough(size, part, parts):
-    """Whatever the size, S3 takes that many parts of that size, and a little more would fit."""
-    assert part_size(size) == part
-    assert -(-size // part) == parts <= 9_000 < MOST
-    assert 5 * MIB <= part <= 5 << 30
-
-
-def test_parts_on_their_way_are_bounded():
-    """At most four, and about 256 MiB with the one being read; of huge ones, one."""
-    assert {size: in_flight(size * MIB) for size in (16, 64, 85, 117, 583)} == {
-        16: 4, 64: 3, 85: 2, 117: 1, 583: 1,
-    }  # fmt: skip
-    assert part_size(None) * MOST >= 600 << 30
-
-
-@pytest.mark.parametrize("lengths", [[], [0], [3], [4], [5], [4, 4], [1] * 9, [30], [3, 0, 6, 1]])
-def test_pieces_are_equal_but_the_last(lengths):
-    """However the chunks come, the pieces are of one size, in order, and nothing is lost."""
-    data = random.Random(1).randbytes(sum(lengths))
-    ends = [sum(lengths[: number + 1]) for number in range(len(lengths))]
-    pieces = list(cut((data[end - length : end] for end, length in zip(ends, lengths, strict=True)), 4))
-    assert b"".join(pieces) == data
-    assert all(len(piece) == 4 for piece in pieces[:-1])
-    assert all(pieces)
-
-
 # sending
 
 
@@ -106,10 +72,10 @@ def test_what_the_service_computed_is_what_was_sent(either, faulty):
     stored = either.put(NAME, BLOCKS, size=SIZE)
     assert stored == Stored(NAME, SIZE)
     assert _read(either) == SHA256
-    parts = [hashlib.sha256(WHOLE[at : at + 16 * MIB]).digest() for at in range(0, SIZE, 16 * MIB)]
+    parts = [hashlib.sha256(WHOLE[at : at + PART]).digest() for at in range(0, SIZE, PART)]
     if either.access.checksums == "sha256":
         assert (stored.sha256, stored.parts) == (SHA256, tuple(part.hex() for part in parts))
-        assert stored.part_size == 16 * MIB
+        assert stored.part_size == PART
         head = raw(either).head_object(
             Bucket=either.access.bucket, Key=either.prefix + NAME, ChecksumMode="ENABLED"
         )
@@ -123,13 +89,13 @@ def test_what_the_service_computed_is_what_was_sent(either, faulty):
     )
 
 
-@pytest.mark.parametrize("length", [16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 32 * MIB])
+@pytest.mark.parametrize("length", [PART - 1, PART, PART + 1, 2 * PART])
 def test_at_the_edge_of_a_part(behind, faulty, length):
     """One part or less is one request; one byte more makes two parts; no part is empty."""
     stored = behind.put(NAME, [WHOLE[:length]], size=length)
     assert stored.sha256 == hashlib.sha256(WHOLE[:length]).hexdigest() == _read(behind)
-    assert faulty.requests["PUT part"] == (0 if length <= 16 * MIB else 2)
-    assert faulty.requests["PUT object"] == (1 if length <= 16 * MIB else 0)
+    assert faulty.requests["PUT part"] == (0 if length <= PART else 2)
+    assert faulty.requests["PUT object"] == (1 if length <= PART else 0)
 
 
 def test_parts_travel_at_once(behind, faulty):
@@ -170,10 +136,10 @@ def test_an_interrupted_upload_goes_on_at_the_missing_part(either, faulty):
         either.put(NAME, Source(BLOCKS, breaks_at=48), size=SIZE)
     assert list(either.list()) == []
     (left,) = either.unfinished()
-    assert left == Stored(NAME, 48 * MIB)
+    assert left == Stored(NAME, 48 * BLOCK)
     faulty.forget()
     stored = either.put(NAME, Source(BLOCKS), size=SIZE)
-    assert faulty.sent["PUT part"] == 2 * MIB
+    assert faulty.sent["PUT part"] == 2 * BLOCK
     assert faulty.requests["PUT part"] == 1
     assert stored.sha256 in (SHA256, None)
     assert _read(either) == SHA256
@@ -183,18 +149,18 @@ def test_an_interrupted_upload_goes_on_at_the_missing_part(either, faulty):
 def test_other_bytes_are_sent_again(either, faulty):
     """A part that is there and is of another file is replaced: only what is equal is kept."""
     other = [BLOCKS[0], *BLOCKS[:47]]
-    other[20] = bytes(MIB)
+    other[20] = bytes(BLOCK)
     with pytest.raises(BrokeError):
         either.put(NAME, Source([*BLOCKS[:16], *other[16:], b"end"], breaks_at=48), size=SIZE)
     faulty.forget()
     either.put(NAME, BLOCKS, size=SIZE)
-    assert faulty.sent["PUT part"] == 34 * MIB
+    assert faulty.sent["PUT part"] == 34 * BLOCK
     assert _read(either) == SHA256
 
 
 def test_a_part_that_was_cut_is_sent_again_alone(behind, faulty):
     """The connection ends in the middle of a part: that part is sent once more, within the same `put`."""
-    faulty.fail("PUT part", cut_upload=5 * MIB, skip=1)
+    faulty.fail("PUT part", cut_upload=5 * BLOCK, skip=1)
     stored = behind.put(NAME, BLOCKS, size=SIZE)
     assert stored.sha256 == _read(behind) == SHA256
     assert faulty.requests["PUT part"] == 5
@@ -204,7 +170,7 @@ def test_what_was_begun_in_other_parts_is_gone_on_with(offsite):
     """Begun without knowing the size, ended with it: nothing of the first is mixed in, nothing is left."""
     with pytest.raises(BrokeError):
         offsite.put(NAME, Source([*BLOCKS, *BLOCKS, *BLOCKS], breaks_at=140))
-    assert sum(left.size for left in offsite.unfinished()) == 128 * MIB
+    assert sum(left.size for left in offsite.unfinished()) == 8 * PART
     offsite.put(NAME, BLOCKS, size=SIZE)
     assert offsite.stat(NAME).size == SIZE
     assert _read(offsite) == SHA256
@@ -223,13 +189,15 @@ def test_the_newest_is_gone_on_with_and_the_others_end(offsite):
 SENDS = """
 import random, sys
 from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.vaults import s3_parts
 from bookreader_backup_assets.vaults.s3 import S3Vault
 from bookreader_backup_assets.vaults.s3_access import Access
 
+s3_parts.SMALLEST = 5 << 20
 endpoint, bucket, key, secret, prefix, name = sys.argv[1:]
 vault = S3Vault(Access(bucket, endpoint, "us-east-1", Secret(key), Secret(secret)), prefix)
-blocks = (random.Random(seed).randbytes(1 << 20) for seed in range(50))
-vault.put(name, blocks, size=50 << 20)
+blocks = (random.Random(seed).randbytes(320 << 10) for seed in range(50))
+vault.put(name, blocks, size=50 * (320 << 10))
 """
 
 
@@ -243,7 +211,7 @@ def test_a_killed_process_is_gone_on_with(behind, faulty):
     )
     try:
         deadline = time.monotonic() + 60
-        while sum(left.size for left in behind.unfinished()) < 32 * MIB:
+        while sum(left.size for left in behind.unfinished()) < 2 * PART:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
@@ -253,7 +221,7 @@ def test_a_killed_process_is_gone_on_with(behind, faulty):
     assert list(behind.list()) == []
     faulty.forget()
     assert behind.put(NAME, BLOCKS, size=SIZE).sha256 == SHA256 == _read(behind)
-    assert faulty.sent["PUT part"] == 18 * MIB
+    assert faulty.sent["PUT part"] == 18 * BLOCK
 
 
 # names are written once
@@ -308,7 +276,7 @@ def test_threads_share_a_vault(behind, faulty):
 # reading
 
 
-@pytest.mark.parametrize("fault", [{"cut_download": 7 * MIB}, {"shorten": 1}, {"shorten": 40 * MIB}])
+@pytest.mark.parametrize("fault", [{"cut_download": 7 * BLOCK}, {"shorten": 1}, {"shorten": 40 * BLOCK}])
 def test_a_broken_download_goes_on_where_it_broke(behind, faulty, fault):
     """Cut or shortened, again and again: all bytes come, each once."""
     behind.put(NAME, BLOCKS, size=SIZE)
@@ -317,7 +285,7 @@ def test_a_broken_download_goes_on_where_it_broke(behind, faulty, fault):
     assert _read(behind) == SHA256
     assert faulty.requests["GET object"] == 4 if "cut_download" in fault else 2
     faulty.fail("GET object", cut_download=100)
-    assert b"".join(behind.open(NAME, 5 * MIB + 1, 1000)) == WHOLE[5 * MIB + 1 :][:1000]
+    assert b"".join(behind.open(NAME, 5 * BLOCK + 1, 1000)) == WHOLE[5 * BLOCK + 1 :][:1000]
 
 
 def test_a_download_that_always_breaks_is_an_error(behind, faulty):
@@ -333,7 +301,7 @@ def test_bytes_of_two_files_never_mix(behind, faulty):
     behind.put(NAME, BLOCKS, size=SIZE)
     where = {"Bucket": behind.access.bucket, "Key": behind.prefix + NAME}
     direct = raw(behind)
-    faulty.fail("GET object", cut_download=7 * MIB)
+    faulty.fail("GET object", cut_download=7 * BLOCK)
     faulty.fail("GET object", call=lambda: direct.put_object(**where, Body=WHOLE[::-1]))
     with pytest.raises(DamagedError, match="replaced"):
         list(behind.open(NAME))
@@ -342,7 +310,7 @@ def test_bytes_of_two_files_never_mix(behind, faulty):
 def test_a_changed_download_is_seen_by_its_digest(behind, faulty):
     """What arrives is hashed, not what is said of it: one bit, and the digest is another."""
     behind.put(NAME, BLOCKS, size=SIZE)
-    faulty.fail("GET object", corrupt_download=30 * MIB)
+    faulty.fail("GET object", corrupt_download=30 * BLOCK)
     assert behind.digest(NAME) != SHA256
     assert behind.digest(NAME) == SHA256
 

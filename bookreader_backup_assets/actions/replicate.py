@@ -16,6 +16,7 @@ from datetime import datetime
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import IDENTITY, Installation
 from bookreader_backup_assets.actions.program_log import noted
+from bookreader_backup_assets.core import manifest
 from bookreader_backup_assets.core.artifact import Companion, Entry, Proof
 from bookreader_backup_assets.core.check import Outcome, Verdict, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, NotFoundError, RefusedError
@@ -23,7 +24,7 @@ from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.core.streams import Meter, Progress, quiet
 from bookreader_backup_assets.vaults.base import Stored, Vault
 
-SAME_BYTES = "same_bytes"
+SAME_BYTES = manifest.SAME_BYTES
 """The check, recorded in a proof beside the copy: size and SHA-256 there equal the entry's."""
 COMPUTED, READ_BACK = "computed by the service from what it received", "read back"
 """How the SHA-256 of a copy was found out."""

@@ -25,6 +25,8 @@ from bookreader_backup_assets.core.set_id import label_of
 
 UNCHANGED = "unchanged"
 """The check, recorded in a proof, by which a set refers to an older artifact; `set` is measured with it."""
+SAME_BYTES = "same_bytes"
+"""The check, recorded in a proof beside a copy: size and SHA-256 there equal the entry's."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,19 @@ class Standing:
 def standing(entry: Entry, proofs: Iterable[Proof]) -> Standing:
     """Return where `entry` stands. A proof about other bytes says nothing.
 
-    Nor does a look that could not tell take away what an earlier one proved of the same bytes.
+    Nor does a look that could not tell take away what an earlier one proved of the same bytes. Where a copy
+    was last found to have other bytes, what was proven elsewhere since then says nothing of it.
     """
     latest: dict[str, Any] = dict.fromkeys(entry.checks)
+    copied = None
     for proof in sorted(proofs, key=lambda proof: proof.at):
         for outcome in proof.checks if proof.sha256 == entry.sha256 else ():
             proven = latest.get(outcome.check) is Verdict.PASSED and outcome.verdict is Verdict.INCONCLUSIVE
             if outcome.check in latest and not proven:
                 latest[outcome.check] = outcome.verdict
+            copied = outcome.verdict if outcome.check == SAME_BYTES else copied
+    if copied is Verdict.FAILED:
+        latest["sha256"] = copied
     return Standing(latest)
 
 

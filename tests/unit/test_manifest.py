@@ -80,6 +80,16 @@ def test_the_latest_proof_counts():
     assert str(standing(one, [again, bad, good])) == "verified"
 
 
+def test_a_copy_with_other_bytes_is_not_mended_from_afar():
+    """What was compared there counts there, until it is compared again; the original may be whole."""
+    one = entry()
+    bad = proof(one, failed("same_bytes", ""), at=NOON + timedelta(hours=1))
+    elsewhere = proof(one, *GOOD, at=NOON + timedelta(hours=2))
+    again = proof(one, passed("same_bytes", ""), at=NOON + timedelta(hours=3))
+    assert str(standing(one, [proof(one, *GOOD), bad, elsewhere])) == "failed"
+    assert str(standing(one, [proof(one, *GOOD), bad, elsewhere, again])) == "verified"
+
+
 def test_a_proof_of_other_bytes_says_nothing():
     """A proof names the bytes it is about."""
     one = entry()

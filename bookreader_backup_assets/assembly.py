@@ -14,7 +14,7 @@ from pathlib import Path
 from bookreader_backup_assets import away, reach
 from bookreader_backup_assets.actions.drill_ground import Ground, ground
 from bookreader_backup_assets.actions.hours import archived_until
-from bookreader_backup_assets.actions.installation import Installation, Restorations, utc_now
+from bookreader_backup_assets.actions.installation import LOCAL, Installation, Restorations, utc_now
 from bookreader_backup_assets.actions.program_log import open_log, silent
 from bookreader_backup_assets.actions.references import file_columns
 from bookreader_backup_assets.actions.system_check import System
@@ -56,6 +56,7 @@ ASSETS = {
     "logs": ("archive",),
 }
 """What each component is captured as: roles before the dump whose restore needs them, SQL after it."""
+_A_WEEK = timedelta(days=7, hours=2)
 
 
 def assemble(
@@ -108,26 +109,43 @@ def planned_assets(plan: Plan) -> tuple[str, ...]:
     return tuple(f"{component}/{artifact}" for component in plan.rows for artifact in ASSETS[component])
 
 
-def objectives(plan: Plan) -> dict[str, timedelta]:
-    """Return how old the newest of each planned asset may get."""
-    return {f"{one}/{asset}": age for one, age in plan.objectives.items() for asset in ASSETS[one]}
+def objectives(plan: Plan, vault: str = LOCAL) -> dict[str, timedelta]:
+    """Return how old the newest of each asset may get that the plan wants in a vault.
+
+    What comes there with weekly fulls only may be a week old, and two hours.
+    """
+    ages = plan.objectives
+    if vault != LOCAL:
+        rows = plan.copies(vault)
+        full = {*plan.rows} if plan.weekly and "weekly" in rows else set()
+        if full and plan.code and plan.weekly and plan.code.weekday == plan.weekly.weekday:
+            full.add("code")
+        ages = {one: age if one in rows else _A_WEEK for one, age in ages.items() if one in {*rows, *full}}
+    return {f"{one}/{asset}": age for one, age in ages.items() for asset in ASSETS[one]}
 
 
 def drill_ground(
-    settings: Settings, installation: Installation, *, vault: Path | None = None, key_file: Path | None = None
+    settings: Settings,
+    installation: Installation,
+    *,
+    read: str = LOCAL,
+    vault: Path | None = None,
+    key_file: Path | None = None,
 ) -> AbstractContextManager[Ground]:
-    """Return where a drill takes place: over the installation's own vault, or a copy's in the folder `vault`.
+    """Return where a drill takes place: over the vault `read`, or over a copy of one in the folder `vault`.
 
-    A key in `key_file` is used instead of the usual one, and nothing else; see `ground`.
+    A key in `key_file` is used instead of the usual one, and nothing else; see `ground`. Raises as
+    `Installation.reading` does.
     """
     keys = (settings.key, *old_keys(settings).values())
     return ground(
         Ground(
             folder=settings.scratch,
             objectives=load_plan(settings.plan, timezone=settings.timezone).drill.objectives,
-            vault=LocalVault(vault) if vault else installation.vault,
+            vault=LocalVault(vault) if vault else installation.reading(read).vault,
             codecs=installation.codecs,
-            source=str(vault) if vault else "local",
+            source=str(vault) if vault else read,
+            copy=vault is not None,
             keys=tuple(key for key in keys if key),
             key_name="the passphrase of this installation" if settings.key else "none",
         ),

@@ -117,10 +117,8 @@ class Installation:
     @property
     def known_id(self) -> str | None:
         """The id, or None where nothing was captured yet."""
-        try:
-            return self._read_identity()[0]
-        except NotFoundError:
-            return None
+        identity = read_identity(self.vault)
+        return identity[0] if identity else None
 
     @cached_property
     def source(self) -> Installation:
@@ -154,10 +152,8 @@ class Installation:
     @cached_property
     def since(self) -> date:
         """The day this installation's vault was made, in the plan's timezone; today if it is not yet."""
-        try:
-            made_at = self._read_identity()[1]
-        except NotFoundError:
-            made_at = self.now()
+        identity = read_identity(self.vault)
+        made_at = identity[1] if identity else self.now()
         return made_at.astimezone(self.zone).date()
 
     def today(self) -> str:
@@ -210,22 +206,31 @@ class Installation:
                 return proof
 
     def _identity(self) -> tuple[str, datetime]:
-        try:
-            return self._read_identity()
-        except NotFoundError:
-            document = {
-                "format_version": FORMAT_VERSION,
-                "id": str(uuid.uuid4()),
-                "made_at": self.now().isoformat(),
-                "host": self.host,
-            }
+        if identity := read_identity(self.vault):
+            return identity
+        document = {
+            "format_version": FORMAT_VERSION,
+            "id": str(uuid.uuid4()),
+            "made_at": self.now().isoformat(),
+            "host": self.host,
+        }
         with suppress(NameTakenError):  # another process was first, and may not have ended
             self.vault.put(IDENTITY, [json.dumps(document, indent=1).encode() + b"\n"])
-        for attempt in Retrying(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON):
-            with attempt:
-                identity = self._read_identity()
-        return identity
+        again = Retrying(retry=retry_if_exception_type(NotFoundError), reraise=True, **_SOON)
+        return again(_read_identity, self.vault)
 
-    def _read_identity(self) -> tuple[str, datetime]:
-        document = load_document(b"".join(self.vault.open(IDENTITY)), IDENTITY)
-        return str(document["id"]), datetime.fromisoformat(document["made_at"])
+
+def read_identity(vault: Vault) -> tuple[str, datetime] | None:
+    """Return the id of the installation that a vault is of, and when it was made; None where none is kept.
+
+    Raises `VaultError` where the vault cannot be asked.
+    """
+    try:
+        return _read_identity(vault)
+    except NotFoundError:
+        return None
+
+
+def _read_identity(vault: Vault) -> tuple[str, datetime]:
+    document = load_document(b"".join(vault.open(IDENTITY)), IDENTITY)
+    return str(document["id"]), datetime.fromisoformat(document["made_at"])

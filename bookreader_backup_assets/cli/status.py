@@ -1,165 +1,176 @@
-"""`status`: is there a backup that is young enough, and room for the next? One line and an exit status."""
+"""`status`: are backups and copies there, young enough, and is there room? One line and an exit status."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 
 import click
 
+from bookreader_backup_assets import away
 from bookreader_backup_assets.actions import keys
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.actions.growth import LEAST, Growth, growth, history
-from bookreader_backup_assets.actions.installation import utc_now
-from bookreader_backup_assets.actions.report import Age, ages
-from bookreader_backup_assets.actions.restore_source import passed_over
+from bookreader_backup_assets.actions.copies import Holding, ThreeTwoOne, look, three_two_one
+from bookreader_backup_assets.actions.drilled import Drilled, drilled
+from bookreader_backup_assets.actions.growth import Growth, growth, history
+from bookreader_backup_assets.actions.installation import LOCAL, VAULTS, read_identity, utc_now
+from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.assembly import local_vault, objectives
-from bookreader_backup_assets.cli import output
+from bookreader_backup_assets.cli import output, status_output
 from bookreader_backup_assets.cli.key import held_keys
-from bookreader_backup_assets.plan import load_plan
-from bookreader_backup_assets.settings import load_settings
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
+from bookreader_backup_assets.plan import Plan, load_plan
+from bookreader_backup_assets.settings import Settings, load_settings
 
 HISTORY = 14
 """How many days' sets `--history` shows."""
-_LONG = 3650
 
 
 @click.command("status")
+@click.option(
+    "--vault",
+    "vaults",
+    multiple=True,
+    metavar="VAULT",
+    help="Look only at this one: `local`, `nas`, `offsite` or `git`; repeatable.",
+)
 @click.option("--history", "with_history", is_flag=True, help="Also show what each day's set has added.")
 @output.json_option
-def command(with_history: bool, as_json: bool) -> None:
-    """Say how old the newest verified artifact of each asset is, against the plan's objective.
+def command(vaults: tuple[str, ...], with_history: bool, as_json: bool) -> None:
+    """Say how old the newest verified artifact of each asset is in each vault, against the plan's objective.
 
-    And how the vault fills: the rate is what was added in the last 30 days, told from three days on.
-    Exit status 1 if any is missing or too old, if the next set has no room, or if the vault is full within
-    a week at that rate. Reads the vault only: works with Dagster down.
-    """
+    And whether that makes 3-2-1; how the last drill went; and how the local vault fills: the rate is what
+    was added in the last 30 days, told from three days on.
+
+    Exit status 1 if anything is missing or too old, or a vault that the plan wants is not set up or cannot
+    be asked; if the last drill failed, or there was none for two months; if the next set has no room, or if
+    the vault is full within a week at that rate. Reads the vaults only: works with Dagster down.
+
+    \b
+    bookreader-backup status
+    bookreader-backup status --vault local      asks no other host
+    """  # noqa: D301 - click's mark for a block that keeps its lines
     settings = load_settings()
     plan = load_plan(settings.plan, timezone=settings.timezone)
-    catalog = Catalog(local_vault(settings))
-    counted = objectives(plan)
-    now = utc_now()
-    report = ages(catalog, counted, now)
-    fills = growth(catalog, tuple(counted), now)
-    shut = keys.shut(catalog.entries(), held_keys(settings))
-    notes = {asset: said for asset in counted if (said := passed_over(catalog, asset))}
-    days = history(catalog, HISTORY) if with_history else []
-    problems = _problems(report, catalog, fills)
+    seen = _look(settings, plan, vaults, utc_now(), with_history=with_history)
+    problems = list(_problems(seen))
     if as_json:
-        output.say_json(
-            {
-                "ok": not problems,
-                "unreadable": catalog.unreadable,
-                "shut": [entry.name for entry in shut],
-                "assets": [{**_document(line), "note": notes.get(line.asset, "")} for line in report],
-                "growth": {**asdict(fills), "days_left": fills.days_left},
-                **({"history": [{"set": day, "added": added} for day, added in days]} if days else {}),
-            }
-        )
+        output.say_json(status_output.document(seen, problems))
     else:
-        said = "; ".join(problems)
-        later = ", ".join(line.asset for line in report if not line.due)
-        fine = "every asset has a verified backup that is young enough" + (
-            f"; not due yet: {later}" if later else ""
-        )
-        output.say(f"PROBLEM: {said}" if said else f"OK: {fine}")
-        output.say()
-        output.table(
-            ["asset", "newest verified", "age", "objective", ""],
-            [_cells(line) for line in report],
-            right=(2, 3),
-        )
-        for asset, note in notes.items():
-            output.say(f"{asset}: {note}")
-        for name in catalog.unreadable:
-            output.say(f"unreadable: {name}")
-        if shut:
-            output.say(f"{len(shut)} artifacts are of a key that is not here: bookreader-backup key list")
-        _print_growth(fills)
-        if with_history:
-            _print_history(days, list(dict.fromkeys(asset.split("/")[0] for asset in counted)))
+        status_output.say(seen, problems)
     sys.exit(1 if problems else 0)
 
 
-def _problems(report: list[Age], catalog: Catalog, fills: Growth) -> list[str]:
-    """Return what is wrong, in the words of the first line."""
-    short = [line.asset for line in report if not line.good]
-    problems = [f"no verified backup young enough of {', '.join(short)}"] if short else []
-    if catalog.unreadable:
-        problems.append(f"{len(catalog.unreadable)} entries or proofs cannot be read")
-    if fills.short:
-        free, needed = output.size(fills.free), output.size(fills.needed)
-        problems.append(f"the vault has {free} free, and the next set wants {needed}")
-    elif fills.soon:
-        problems.append(f"the vault is full in {_until(fills)}")
-    return problems
+@dataclass(frozen=True)
+class Status:
+    """All that was seen. `unset` are the vaults that the plan wants and no setting says the place of,
+    `spared` those of them whose copies another vault has, too. `counted` is None where there is nothing to
+    count: only some vaults were looked at, or the plan keeps all `here`. The rest is of the local vault.
+    """
+
+    holdings: tuple[Holding, ...]
+    unset: tuple[str, ...]
+    spared: tuple[str, ...]
+    counted: ThreeTwoOne | None
+    here: bool
+    fills: Growth | None = None
+    drill: Drilled | None = None
+    shut: int = 0
+    days: tuple[tuple[str, dict[str, int]], ...] = ()
 
 
-def _document(line: Age) -> dict[str, object]:
-    return {
-        "asset": line.asset,
-        "ok": line.good,
-        "due": line.due,
-        "newest": line.newest.name if line.newest else None,
-        "age_seconds": line.age,
-        "objective_seconds": line.objective,
-    }
+def _look(
+    settings: Settings, plan: Plan, only: tuple[str, ...], now: datetime, *, with_history: bool
+) -> Status:
+    outside = away.outside(settings, plan)
+    for name in only:
+        if name != LOCAL and name not in outside:
+            known = f"there are: {', '.join((LOCAL, *outside))}"
+            raise RefusedError(f"there is no vault {name!r}", hint=VAULTS.get(name, known))
+    wanted = {name: objectives(plan, name) for name in VAULTS if plan.copies(name)}
+    names = only or (LOCAL, *(name for name in outside if name in wanted))
+    local, own = Catalog(local_vault(settings)), objectives(plan)
+    try:
+        made = read_identity(local.vault)
+        begun = min((entry.captured_at for entry in local.entries() if not entry.late), default=None)
+    except BackupError:  # said where it is looked at
+        made = begun = None
+    holdings = []
+    for name in names:
+        counted = own if name == LOCAL else objectives(plan, name)
+        rare = [asset for asset, age in counted.items() if age > own[asset]]
+        opened = partial(_opened, outside[name], made) if name != LOCAL else lambda: local
+        holdings.append(look(name, opened, counted, now, begun=begun, rare=rare))
+    unset = () if only else away.unset(settings, plan)
+    copied = {asset.split("/")[0]: None for assets in wanted.values() for asset in assets}
+    seen = Status(
+        holdings=tuple(holdings),
+        unset=unset,
+        spared=tuple(one for one in unset if one == "git" and _elsewhere(plan, one, unset)),
+        counted=three_two_one(holdings, copied) if copied and not only else None,
+        here=not copied,
+    )
+    if any(one.vault == LOCAL and not one.error for one in holdings):
+        seen = replace(
+            seen,
+            fills=growth(local, tuple(own), now),
+            drill=drilled(local, made[1] if made else now, now),
+            shut=len(keys.shut(local.entries(), held_keys(settings))),
+            days=tuple(history(local, HISTORY)) if with_history else (),
+        )
+    return seen
 
 
-def _cells(line: Age) -> list[str]:
-    return [
-        line.asset,
-        line.newest.name if line.newest else "none",
-        output.span(line.age),
-        output.span(line.objective),
-        _standing(line),
+def _opened(outside: Outside, made: tuple[str, datetime] | None) -> Catalog:
+    """Return what a vault has of this installation; on a host without one, of that which it would read."""
+    return Catalog(outside.place.vault(made[0] if made else outside.find(None)))
+
+
+def _elsewhere(plan: Plan, vault: str, unset: tuple[str, ...]) -> bool:
+    """Whether all that is wanted in a vault is wanted in another, too, that is set up."""
+    others = [plan.copies(one) for one in VAULTS if one not in unset]
+    return any(plan.copies(vault).keys() <= rows.keys() for rows in others)
+
+
+def _problems(seen: Status) -> Iterator[str]:
+    """Yield what is wrong, in the words of the first line."""
+    copies = []
+    for held in seen.holdings:
+        if held.error:
+            copies.append(f"the vault {held.vault} cannot be asked: {held.error}")
+        elif held.short and held.vault == LOCAL:
+            yield f"no verified backup young enough of {', '.join(held.short)}"
+        elif held.short:
+            copies.append(f"no verified copy young enough in {held.vault} of {_named(held)}")
+        if held.unreadable:
+            where = "" if held.vault == LOCAL else f" of {held.vault}"
+            yield f"{len(held.unreadable)} entries or proofs{where} cannot be read"
+    copies += [
+        f"the plan wants copies in {name}, which is not set up: {VAULTS[name]}, or take it out of the plan"
+        for name in seen.unset
+        if name not in seen.spared
     ]
+    yield from copies
+    if seen.counted and seen.counted.lacking and not copies:  # or that is why
+        yield status_output.counted(seen)
+    if seen.drill and seen.drill.problem:
+        yield seen.drill.problem
+    if seen.fills:
+        yield from _of_room(seen.fills)
 
 
-def _standing(line: Age) -> str:
-    if not line.due:
-        return "not due yet"
-    return "ok" if line.good else "TOO OLD" if line.newest else "MISSING"
+def _named(held: Holding) -> str:
+    return "anything" if len(held.short) == len(held.ages) else ", ".join(held.short)
 
 
-def _print_growth(fills: Growth) -> None:
-    output.say()
-    output.table(
-        ["size", "newest", "7 days ago", "30 days ago", "added per day"],
-        [
-            [one.asset, *map(output.size, (one.newest, one.week_ago, one.month_ago)), _rate(one.per_day)]
-            for one in fills.assets
-        ],
-        right=(1, 2, 3, 4),
-    )
-    room = f"has {output.size(fills.free)} free" if fills.free is not None else f"({fills.why})"
-    if fills.per_day is None:
-        said = f"how fast it fills is told after {LEAST} days of backups"
-    elif fills.days_left is None:
-        said = "when it is full is not known" if fills.per_day else "not full at this rate: nothing was added"
-    else:
-        said = f"full in {_until(fills)}"
-    taken = f", took {_rate(fills.per_day)} a day over {fills.days} days" if fills.per_day else ""
-    output.say(f"the vault {room}{taken}: {said}")
-
-
-def _print_history(days: list[tuple[str, dict[str, int]]], planned: list[str]) -> None:
-    others = sorted({component for _, added in days for component in added} - set(planned))
-    output.say()
-    output.table(
-        ["added to", *planned, *others],
-        [[day, *(output.size(added.get(one)) for one in (*planned, *others))] for day, added in days],
-        right=range(1, 1 + len(planned) + len(others)),
-    )
-
-
-def _rate(per_day: float | None) -> str:
-    return output.size(None if per_day is None else round(per_day))
-
-
-def _until(fills: Growth) -> str:
-    left = fills.days_left
-    assert left is not None
-    if left >= _LONG:
-        return "more than ten years"
-    return "less than a day" if left < 1 else f"about {left:.0f} days"
+def _of_room(fills: Growth) -> Iterator[str]:
+    if fills.why:
+        yield fills.why
+    elif fills.short:
+        free, needed = output.size(fills.free), output.size(fills.needed)
+        yield f"the vault has {free} free, and the next set wants {needed}"
+    elif fills.soon:
+        yield f"the vault is full in {status_output.until(fills)}"

@@ -13,6 +13,7 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
 from bookreader_backup_assets.actions.examine import Finding, examine
+from bookreader_backup_assets.actions.examine_outside import examine_outside
 from bookreader_backup_assets.actions.keys import who_opens
 from bookreader_backup_assets.actions.largest import Largest, largest
 from bookreader_backup_assets.actions.scratch_fit import scratch_findings
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """Look whether a backup would work: services, versions, key, room, and the age of the newest.
 
-    Then names the largest folders and files of storage, as its newest archive has them. Changes nothing.
-    Exit status 1 if something is wrong; each finding says what to do.
+    Of a bucket, tries what its service takes, with small files that are removed again as far as that is
+    allowed, and says which settings fit. Then names the largest folders and files of storage, as its newest
+    archive has them. Changes nothing else. Exit status 1 if something is wrong; each finding says what to do.
     """
     settings = load_settings()
     installation = assemble(settings)
@@ -58,6 +60,12 @@ def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
     """Yield everything that is found, good or not."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
     yield from examine(installation, objectives(plan))
+    yield from examine_outside(installation)
+    if "offsite" in installation.outside:
+        from bookreader_backup_assets.actions.examine_offsite import audit_bucket, examine_bucket
+
+        yield from examine_bucket(installation)
+        yield from audit_bucket(installation)
     yield from scratch_findings(installation)
     yield from stray_findings([settings.scratch, SHORT])
     yield from _shut(settings, installation)

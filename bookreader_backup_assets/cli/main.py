@@ -25,6 +25,7 @@ COMMANDS = {
     "drill": "drill",
     "prune": "prune",
     "pin": "pin",
+    "offsite": "offsite",
     "status": "status",
     "key": "key",
     "plan": "plan",

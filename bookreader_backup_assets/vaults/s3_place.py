@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from bookreader_backup_assets.vaults.base import Terms
+from bookreader_backup_assets.vaults.names import is_name
 from bookreader_backup_assets.vaults.s3 import S3Vault
 from bookreader_backup_assets.vaults.s3_access import Access, connect
 
@@ -42,8 +43,8 @@ class Bucket:
 
     def installations(self) -> list[str]:
         """See `Place.installations`."""
-        found = self.vault("").folders(FOLDER)
-        return sorted(name.removeprefix(FOLDER).rstrip("/") for name in found)
+        found = (name.removeprefix(FOLDER).rstrip("/") for name in self.vault("").folders(FOLDER))
+        return sorted(name for name in found if is_name(name))  # `doctor` tries things beside them
 
     @cached_property
     def _connected(self) -> Any:

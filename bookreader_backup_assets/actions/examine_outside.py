@@ -1,0 +1,35 @@
+"""Examine the vaults away from this host: whether each is there, and whose artifacts it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bookreader_backup_assets.actions.examine import Finding
+from bookreader_backup_assets.actions.installation import VAULTS, Installation
+from bookreader_backup_assets.core.errors import BackupError
+
+
+def examine_outside(installation: Installation) -> Iterator[Finding]:
+    """Yield a finding for each vault that the plan wants or settings name, and for whoever else is there.
+
+    One that nobody has set up is no fault of this host: `status` is what says that copies are missing.
+    """
+    for name in installation.unset:
+        yield Finding(name, good=True, seen=f"not set up, and the plan wants copies there: {VAULTS[name]}")
+    for name, outside in installation.outside.items():
+        try:
+            there = outside.place.installations()
+        except BackupError as error:
+            yield Finding(name, good=False, seen=error.message, hint=error.hint)
+            continue
+        own = installation.known_id
+        seen = (
+            "there, with copies of this installation" if own in there else "there, with nothing of ours yet"
+        )
+        yield Finding(name, good=True, seen=seen)
+        if others := [one for one in there if one != own]:
+            yield Finding(
+                f"{name} of others",
+                good=True,
+                seen=f"{', '.join(others)}: neither read nor touched from here",
+            )

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.code_remote import CODE, deployed_on_remote
 from bookreader_backup_assets.actions.growth import needed
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import unfinished
 from bookreader_backup_assets.actions.report import ages
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import BackupError
 
 _NAMED = 5
@@ -37,6 +39,8 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
             yield Finding(
                 asset, good=True, seen=", ".join(f"{k} {v}" for k, v in versions.items()) or "ready"
             )
+            if asset == CODE:
+                yield _elsewhere(installation)
         except BackupError as error:
             yield Finding(asset, good=False, seen=error.message, hint=error.hint)
     catalog = Catalog(installation.vault)
@@ -64,6 +68,13 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         seen = age.newest.name if age.newest else "no verified artifact" if age.due else "not due yet"
         hint = "" if age.good else f"bookreader-backup backup {age.asset.split('/')[0]}"
         yield Finding(f"newest {age.asset}", age.good, seen, hint)
+
+
+def _elsewhere(installation: Installation) -> Finding:
+    """Return whether the deployed commit is on a remote, too. Where nobody can tell, nothing is wrong yet."""
+    found = deployed_on_remote(installation)
+    hint = "push it, or merge it: the weekly bundle is its only other copy"
+    return Finding("code on remote", found.verdict is not Verdict.FAILED, found.message, hint)
 
 
 def _room(installation: Installation, wanted: int) -> Finding:

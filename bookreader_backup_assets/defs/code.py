@@ -5,12 +5,13 @@ from typing import Any
 
 import dagster as dg
 
+from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.code_remote import CODE, ON_REMOTE, deployed_on_remote
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.defs.jobs import job_name
-from bookreader_backup_assets.defs.steps import CaptureConfig, captured, check_specs, checked
+from bookreader_backup_assets.defs.steps import CaptureConfig, captured, check_result, check_specs, checked
 
 JOB = job_name("code")
-_ASSET = "code/bundle"
 
 
 def code(installation: Installation, weekly: dg.WeeklyPartitionsDefinition) -> list[Any]:
@@ -28,14 +29,28 @@ def code(installation: Installation, weekly: dg.WeeklyPartitionsDefinition) -> l
         """
         return captured(context, config, installation)
 
-    @dg.multi_asset_check(specs=check_specs(_ASSET, installation.component(_ASSET), weekly), can_subset=True)
+    @dg.multi_asset_check(specs=check_specs(CODE, installation.component(CODE), weekly), can_subset=True)
     def code_integrity(
         context: dg.AssetCheckExecutionContext, installation: dg.ResourceParam[Installation]
     ) -> Iterator[dg.AssetCheckResult]:
         """Make a repository of the bundle in a scratch folder, and compare it."""
         yield from checked(context, installation)
 
-    return [bundle, code_integrity]
+    @dg.asset_check(asset=bundle, name=ON_REMOTE, partitions_def=weekly)
+    def code_on_remote(
+        context: dg.AssetCheckExecutionContext, installation: dg.ResourceParam[Installation]
+    ) -> dg.AssetCheckResult:
+        """The commit deployed that week is on a branch or tag of a remote, and not only on this host.
+
+        It blocks nothing: the bundle is as good without it. Without a remote, or where none can be asked,
+        it warns.
+        """
+        (key,) = context.selected_asset_check_keys
+        entry = Catalog(installation.vault).of_day(CODE, context.partition_key)
+        commit = entry.fingerprint["commit"] if entry else ""
+        return check_result(key, deployed_on_remote(installation, commit), entry)
+
+    return [bundle, code_integrity, code_on_remote]
 
 
 def code_job(weekly: dg.WeeklyPartitionsDefinition) -> Any:

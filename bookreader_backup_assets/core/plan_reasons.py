@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from bookreader_backup_assets.core.policy import Held, Keep, Policy
@@ -18,27 +18,35 @@ Reasons = Iterator[tuple[Held, str]]
 Dated = tuple[Held, date]
 
 
+def without_row(artifacts: Sequence[Held], policy: Policy) -> Reasons:
+    """Yield what nobody gave a limit for in this vault: no row, and no set that has one."""
+    for one in artifacts:
+        component = one.entry.component
+        if component in policy.rows:
+            continue
+        if component == _REPORTS:
+            yield one, f"the plan sets no limit for {component}"
+        elif not _labelled_sets(one) and _full(one, policy) is None:
+            yield one, "the plan has no row for it here"
+
+
 def by_row(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
-    """Yield what the rows keep, and what nobody gave a limit for. `artifacts` are oldest first, as below."""
+    """Yield what the rows keep. `artifacts` are oldest first, here and below."""
     ruled: dict[str, list[Dated]] = {}
     for one in artifacts:
         component = one.entry.component
-        if component not in policy.rows:
-            if component == _REPORTS:
-                yield one, f"the plan sets no limit for {component}"
-            elif not _labelled_sets(one) and _full(one, policy) is None:
-                yield one, "the plan has no row for it here"
-        elif one.entry.regular or component == _REPORTS:
+        if component in policy.rows and (one.entry.regular or component == _REPORTS):
             ruled.setdefault(component, []).append((one, _last_day(one, policy.zone)))
     for component, members in ruled.items():
         keep = policy.rows[component]
+        versions = keep is not None and keep.days is None
+        limit = keep.count if versions and keep else keep
+        reason = f"of the last {limit}" if keep else f"the plan sets no limit for {component}"
         for one, _, version in _within(keep, members, today):
-            if keep is None:
-                yield one, f"the plan sets no limit for {component}"
-            elif keep.days is not None:
-                yield one, f"of the last {keep}"
+            if not versions:
+                yield one, reason
             elif version:
-                yield one, f"version {version} of the last {keep.count}"
+                yield one, f"version {version} {reason}"
             else:
                 yield one, f"not verified, among the last {keep}"
 
@@ -54,8 +62,8 @@ def by_label(artifacts: Sequence[Held], policy: Policy, today: date) -> Reasons:
     """Yield the members of labelled sets that the plan keeps, those that a restore made among them."""
     members, names = [], {}
     for one in artifacts:
-        days = {name: local_day(name, one.entry, policy.zone) for name in _labelled_sets(one)}
-        if days:
+        if named := _labelled_sets(one):
+            days = {name: local_day(name, one.entry, policy.zone) for name in named}
             names[one.entry.name] = max(days, key=lambda name: (days[name], name))
             members.append((one, max(days.values())))
     for one, _, _ in _within(policy.labels, members, today):
@@ -77,8 +85,8 @@ def _within(keep: Keep | None, members: Sequence[Dated], today: date) -> Iterato
     is kept as long as fewer than all of them are newer: it has displaced nothing, and may be all there is.
     """
     if keep is None or keep.days is not None:
-        limit = keep.days if keep else None
-        yield from ((one, day, 0) for one, day in members if limit is None or (today - day).days <= limit)
+        oldest = date.min if keep is None or keep.days is None else today - timedelta(keep.days)
+        yield from ((one, day, 0) for one, day in members if day >= oldest)
         return
     versions: dict[str, int] = {}
     for one, day in reversed(members):
@@ -93,18 +101,18 @@ def _kept(keep: Keep | None) -> str:
 
 
 def _last_day(one: Held, zone: ZoneInfo) -> date:
-    return max(local_day(set_id, one.entry, zone) for set_id in {one.entry.set, *one.sets})
+    return max(local_day(set_id, one.entry, zone) for set_id in one.all_sets)
 
 
 def _full(one: Held, policy: Policy) -> date | None:
     """Return the day of the last weekly full that an artifact is in."""
     if not one.entry.regular:
         return None
-    days = (local_day(name, one.entry, policy.zone) for name in {one.entry.set, *one.sets} if is_day(name))
-    return max(filter(policy.full_on, days), default=None)
+    days = [local_day(name, one.entry, policy.zone) for name in one.all_sets if is_day(name)]
+    return max(filter(policy.full_on, days), default=None) if days else None
 
 
-def _labelled_sets(one: Held) -> set[str]:
+def _labelled_sets(one: Held) -> list[str]:
     """Return the labelled sets that an artifact is in. A drill's report is labelled, and of none."""
-    own = set() if one.entry.regular or one.entry.component == _REPORTS else {one.entry.set}
-    return own | {name for name in one.sets - {one.entry.set} if label_of(name)}
+    own = [] if one.entry.regular or one.entry.component == _REPORTS else [one.entry.set]
+    return own + [name for name in one.later_sets if label_of(name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -30,7 +31,7 @@ class Keep:
     @property
     def days(self) -> int | None:
         """How many days after its own a set is kept; None where versions are counted."""
-        return {"days": self.count, "weeks": 7 * self.count}.get(self.unit)
+        return None if self.unit == "versions" else self.count * (7 if self.unit == "weeks" else 1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Held:
     needs: frozenset[str] = frozenset()
     lacks: tuple[str, ...] = ()
     locked_until: datetime | None = None
+
+    @cached_property
+    def all_sets(self) -> tuple[str, ...]:
+        """Its own set, and those that found it unchanged."""
+        return (self.entry.set, *self.later_sets)
+
+    @cached_property
+    def later_sets(self) -> frozenset[str]:
+        """The sets that found it unchanged."""
+        return self.sets - {self.entry.set}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from bookreader_backup_assets.core.artifact import Entry
@@ -10,30 +10,38 @@ from bookreader_backup_assets.core.artifact import Entry
 AHEAD = timedelta(minutes=5)
 """How far an artifact may be ahead of the clock: two hosts never quite agree."""
 STALE = timedelta(days=7)
-"""With the newest artifact older than this, either nothing is captured any more, or the clock is wrong."""
+"""With no sign of life for longer than this, either nothing was captured, or the clock is wrong."""
 
 
 def refusals(
-    entries: Sequence[Entry], *, removed: int, share: float, longest: timedelta, now: datetime
+    entries: Sequence[Entry],
+    signs: Iterable[datetime],
+    *,
+    removed: int,
+    share: float,
+    longest: timedelta,
+    now: datetime,
 ) -> tuple[str, ...]:
     """Return why nothing may be removed of a vault's own `entries`, of which `removed` would go.
 
-    `share` is the part that may go at once, `longest` the longest age at which a newest one is no outage.
+    `signs` of life are the instants at which something was captured, or found unchanged. `share` is the part
+    that may go at once, `longest` the longest age at which a newest one is no outage.
     """
     if not entries:
         return ()
     said = []
     newest = max(entries, key=lambda entry: (entry.captured_at, entry.name))
-    age = now - newest.captured_at
-    if age < -AHEAD:
+    if newest.captured_at > now + AHEAD:
         said.append(
             f"{newest.name} was captured at {moment(newest.captured_at)}, and it is {moment(now)} now:"
             " set the clock right; if it is right, take away what was captured while it was wrong"
         )
-    if age > max(STALE, longest):
+    if (gap := _gap(signs, max(STALE, longest), now)) is not None:
+        begin, end = gap
+        until = "now" if end == now else f"{moment(end)}"
         said.append(
-            f"the newest artifact, {newest.name}, is {spoken(age)} old: set the clock right, or see why"
-            " nothing is captured; what there is stays until there is something newer"
+            f"nothing was captured from {moment(begin)} until {until}: set the clock right, or see why; what"
+            f" there is stays until there are captures of {STALE.days} days"
         )
     if removed > share * len(entries):
         said.append(
@@ -41,6 +49,21 @@ def refusals(
             " the clock and the plan; if it is meant, allow a larger share for once"
         )
     return tuple(said)
+
+
+def _gap(signs: Iterable[datetime], limit: timedelta, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return the last time without any sign for longer than `limit`, if it ended within the last days.
+
+    A clock that jumped ahead leaves such a gap, also when something was captured by it already.
+    """
+    end = now
+    for sign in sorted((sign for sign in signs if sign <= now), reverse=True):
+        if end < now - STALE:
+            return None
+        if end - sign > limit:
+            return sign, end
+        end = sign
+    return None
 
 
 def moment(instant: datetime) -> str:

@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from bookreader_backup_assets.core.artifact import Entry
-from bookreader_backup_assets.core.plan_reasons import MANIFESTS, by_label, by_row, by_weekly, keeps_day
+from bookreader_backup_assets.core.plan_reasons import (
+    MANIFESTS,
+    by_label,
+    by_row,
+    by_weekly,
+    keeps_day,
+    without_row,
+)
 from bookreader_backup_assets.core.policy import Held, Keep, Pin, Policy, Unit
 from bookreader_backup_assets.core.prune_refusals import moment, refusals, spoken
 from bookreader_backup_assets.core.set_day import is_day, local_day
 
-__all__ = ["Decision", "Held", "Keep", "Pin", "Policy", "Unit", "Verdict", "decide"]
+__all__ = ["Decision", "Held", "Keep", "Pin", "Policy", "Unit", "Verdict", "decide", "still_wanted"]
 
+_PLAN = (by_row, by_weekly, by_label)
 _WEEK = timedelta(days=7)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -54,8 +62,7 @@ def decide(
     """Return what becomes of each artifact in `held`. Pure, and independent of the order of its arguments."""
     ordered = sorted(held, key=lambda one: (one.entry.captured_at, one.entry.name))
     own = [one for one in ordered if one.entry.installation == installation]
-    artifacts = [one for one in own if one.entry.component != MANIFESTS]
-    manifests = [one for one in own if one.entry.component == MANIFESTS]
+    artifacts, manifests = _divided(own)
     today = now.astimezone(policy.zone).date()
     because: dict[str, list[str]] = {one.entry.name: [] for one in own}
 
@@ -63,12 +70,14 @@ def decide(
         for one, reason in reasons:
             because[one.entry.name].append(reason)
 
-    for rule in (by_row, by_weekly, by_label):
+    note(without_row(artifacts, policy))
+    for rule in _PLAN:
         note(rule(artifacts, policy, today))
     note(_pinned(own, pins, today))
     note(_locked(own, policy, now))
     note(_newest(own))
-    outages = _outages(artifacts, policy, now)
+    signs = [(one, sign) for one in own for sign in _signs(one, policy)]
+    outages = _outages(signs, policy, now)
     note(_spared(artifacts, because, outages))
     note(_needed(artifacts, because, policy))
     note(_of_living_sets(manifests, [one for one in artifacts if because[one.entry.name]], policy, today))
@@ -84,12 +93,39 @@ def decide(
         ),
         refusals(
             [one.entry for one in own],
+            [sign for _, sign in signs],
             removed=removed,
             share=policy.share,
             longest=max(policy.objectives.values(), default=timedelta(0)),
             now=now,
         ),
     )
+
+
+def still_wanted(held: Sequence[Held], policy: Policy, now: datetime, *, installation: str) -> frozenset[str]:
+    """Return the names of what the plan would keep in a vault if it held all this, with manifests and needs.
+
+    It is what another vault may be said to lack: a copy whose time there is over is not waited for.
+    """
+    own = [one for one in held if one.entry.installation == installation]
+    artifacts, manifests = _divided(sorted(own, key=lambda one: (one.entry.captured_at, one.entry.name)))
+    today = now.astimezone(policy.zone).date()
+    because: dict[str, list[str]] = {one.entry.name: [] for one in own}
+    for rule in _PLAN:
+        for one, reason in rule(artifacts, policy, today):
+            because[one.entry.name].append(reason)
+    needed = {one.entry.name for one, _ in _needed(artifacts, because, policy)}
+    kept = [one for one in artifacts if because[one.entry.name] or one.entry.name in needed]
+    living = [one for one, _ in _of_living_sets(manifests, kept, policy, today)]
+    return frozenset(one.entry.name for one in (*kept, *living))
+
+
+def _divided(own: Iterable[Held]) -> tuple[list[Held], list[Held]]:
+    artifacts: list[Held] = []
+    manifests: list[Held] = []
+    for one in own:
+        (manifests if one.entry.component == MANIFESTS else artifacts).append(one)
+    return artifacts, manifests
 
 
 def _pinned(own: Sequence[Held], pins: Sequence[Pin], today: date) -> Iterator[tuple[Held, str]]:
@@ -123,13 +159,13 @@ def _newest(own: Iterable[Held]) -> Iterator[tuple[Held, str]]:
             yield one, f"newest {asset}"
 
 
-def _outages(artifacts: Iterable[Held], policy: Policy, now: datetime) -> Mapping[str, str]:
+def _outages(signs: Iterable[tuple[Held, datetime]], policy: Policy, now: datetime) -> Mapping[str, str]:
     """Return why nothing of a component is removed, by component, where there is nothing new enough."""
     seen: dict[str, datetime] = {}
-    for one in artifacts:
-        if one.entry.regular:
-            component = one.entry.component
-            seen[component] = max(_seen(one, policy), seen.get(component, _NEVER))
+    for one, sign in signs:
+        component = one.entry.component
+        if one.entry.regular and sign > seen.get(component, _NEVER):
+            seen[component] = sign
     today = now.astimezone(policy.zone).date()
     fulls = any(policy.full_on(today - timedelta(days)) for days in range(7))
     reasons = {}
@@ -146,12 +182,11 @@ def _outages(artifacts: Iterable[Held], policy: Policy, now: datetime) -> Mappin
     return reasons
 
 
-def _seen(one: Held, policy: Policy) -> datetime:
-    """Return when an artifact was last known to be what its source holds, to the day."""
-    found = [local_day(set_id, one.entry, policy.zone) for set_id in one.sets if set_id != one.entry.set]
-    if not found:
-        return one.entry.captured_at
-    return max(one.entry.captured_at, datetime.combine(max(found), time(), policy.zone).astimezone(UTC))
+def _signs(one: Held, policy: Policy) -> Iterator[datetime]:
+    """Yield when an artifact was what its source holds: captured, and the days that found it unchanged."""
+    yield one.entry.captured_at
+    for set_id in one.later_sets:
+        yield datetime.combine(local_day(set_id, one.entry, policy.zone), time(), policy.zone).astimezone(UTC)
 
 
 def _spared(
@@ -169,9 +204,9 @@ def _needed(
     artifacts: Sequence[Held], because: Mapping[str, Sequence[str]], policy: Policy
 ) -> Iterator[tuple[Held, str]]:
     """Yield the archives that what is kept points to, and those that they point to."""
-    there = {one.entry.name: one for one in artifacts}
-    asking = [one for one in artifacts if because[one.entry.name]]
+    asking = [one for one in artifacts if one.needs and because[one.entry.name]]
     met = {one.entry.name for one in asking}
+    there = {one.entry.name: one for one in artifacts} if asking else {}
     told: set[str] = set()
     while asking:
         one = asking.pop()

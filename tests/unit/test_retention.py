@@ -419,7 +419,7 @@ def test_a_manifest_without_a_copy_stays():
 
 def test_what_another_installation_wrote_is_not_ours_to_remove():
     """It stays, and it counts for nothing: it is no newest, no version, and no reason to refuse."""
-    ours = nights("redis", [9, 0])
+    ours = nights("redis", [8, 2, 0])
     theirs = [
         held_of("redis", NOW + timedelta(days=3), installation="there", needs=[ours[0].entry.name]),
         held_of("redis", ago(400), installation="there"),
@@ -488,23 +488,43 @@ def test_a_clock_that_is_far_ahead_removes_nothing():
     policy = production(objectives={"storage": timedelta(days=9)}, **WHOLE)
     (said,) = refused(held, policy, now=NOW + timedelta(days=10))
     assert said == (
-        "the newest artifact, storage/archive_2026-11-28_02-00-00.x, is 10 days old: set the clock right, or"
-        " see why nothing is captured; what there is stays until there is something newer"
+        "nothing was captured from 2026-11-27 23:00 UTC until now: set the clock right, or see why; what"
+        " there is stays until there are captures of 7 days"
     )
     assert refused(held, policy, now=NOW + timedelta(days=8)) == ()
     assert refused(held, production(objectives={}, **WHOLE), now=NOW + timedelta(days=7)) != ()
 
 
+def test_what_a_clock_that_is_far_ahead_captured_changes_nothing():
+    """Until captures of a week are there: then it was right, or there are as many by it."""
+    policy = production(objectives={}, **WHOLE)
+    held = nights("storage", range(50, 90))
+    for days, refusing in (([0], True), (range(7), True), (range(9), False)):
+        said = refused([*held, *nights("storage", days)], policy)
+        assert bool(said) == refusing
+    (said,) = refused([*held, *nights("storage", [0])], policy)
+    assert said.startswith("nothing was captured from 2026-10-08 23:00 UTC until 2026-11-27 23:00 UTC: ")
+
+
+def test_what_was_found_unchanged_is_a_sign_of_life():
+    """A vault that has configurations alone gets nothing new for months, and may be pruned all the same."""
+    policy = production(rows={"config": Keep(1, "versions")}, objectives={}, **WHOLE)
+    days = [str(TODAY - timedelta(day)) for day in range(100)]
+    held = [held_of("config", ago(200)), held_of("config", ago(100), sets=days)]
+    assert refused(held, policy) == ()
+    assert refused([held[0], held_of("config", ago(100), sets=days[8:])], policy) != ()
+
+
 def test_too_much_at_once_removes_nothing():
     """A share of the vault's own artifacts at most; a larger one is the operator's to allow."""
-    held = nights("redis", [0, 9, 10])
+    held = nights("redis", [0, 5, 10])
     (said,) = refused(held)
     assert said == (
         "2 of 3 artifacts would be removed at once, more than 50%: look at the clock and the plan;"
         " if it is meant, allow a larger share for once"
     )
     assert refused(held, production(share=0.67)) == ()
-    assert refused(nights("redis", [0, 9, 10, 1])) == ()
+    assert refused(nights("redis", [0, 5, 10, 1])) == ()
     assert refused([*held, *nights("redis", [90, 91], installation="there")]) != ()
 
 

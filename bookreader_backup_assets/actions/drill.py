@@ -16,7 +16,7 @@ from bookreader_backup_assets.actions.drill_folder import drill_folder
 from bookreader_backup_assets.actions.drill_ground import Ground
 from bookreader_backup_assets.actions.drill_report import file_report
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.restore_source import LATEST, choose, newest_set
+from bookreader_backup_assets.actions.restore_source import LATEST, choose, newest_set, weekly_only
 from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components import drill as parts
@@ -30,6 +30,7 @@ from bookreader_backup_assets.core.errors import (
     KeyMissingError,
     RefusedError,
     SpaceError,
+    VaultError,
 )
 from bookreader_backup_assets.core.restore_plan import Room
 
@@ -51,13 +52,7 @@ def drill(
         )
     source = replace(installation, vault=ground.vault, codecs=ground.codecs)
     catalog = Catalog(ground.vault).at(installation.now())
-    planned = {asset.split("/")[0] for asset in installation.planned}
-    wanted = [
-        one
-        for one in SCENARIOS[scenario]
-        if one == scenario or ASSETS[one].split("/")[0] in planned
-    ]  # fmt: skip
-    set_id = newest_set(catalog, [ASSETS[one] for one in wanted]) if from_set == LATEST else from_set
+    wanted, set_id, notes = _choose(installation, catalog, ground.source, scenario, from_set)
     if not set_id or not catalog.entries(set_id=set_id):
         sets = catalog.sets()
         raise RefusedError(
@@ -66,9 +61,10 @@ def drill(
         )
     began = installation.now()
     with drill_folder(ground.folder) as folder:
-        made = tuple(
-            _Attempt(installation, source, ground, catalog, folder / one).make(one, set_id) for one in wanted
-        )
+        attempts = [
+            _Attempt(installation, source, ground, catalog, folder / one, notes=notes) for one in wanted
+        ]
+        made = tuple(attempt.make(one, set_id) for attempt, one in zip(attempts, wanted, strict=True))
     report = DrillReport(
         installation=installation.id,
         host=installation.host,
@@ -80,6 +76,7 @@ def drill(
         ended_at=installation.now(),
         parts=made,
         results=judge(scenario, made, ground.objectives, began),
+        notes=tuple(notes),
     )
     entry = file_report(installation, report)
     level = logging.INFO if report.good else logging.ERROR
@@ -87,9 +84,30 @@ def drill(
     return entry, report
 
 
+def _choose(
+    installation: Installation, catalog: Catalog, vault: str, scenario: str, from_set: str
+) -> tuple[list[str], str, list[str]]:
+    """Return the parts of a drill, the set ("" where there is none), and what the report should say of it.
+
+    What comes into the vault with weekly fulls only holds up nothing that comes there each day.
+    """
+    planned = {asset.split("/")[0] for asset in installation.planned}
+    wanted = [one for one in SCENARIOS[scenario] if one == scenario or ASSETS[one].split("/")[0] in planned]
+    if from_set != LATEST:
+        return wanted, from_set, []
+    weekly = () if scenario in wanted else weekly_only(installation, vault, wanted)
+    set_id = newest_set(catalog, [ASSETS[one] for one in wanted if one not in weekly])
+    left = [one for one in weekly if catalog.of_day(ASSETS[one], set_id) is None]
+    notes = [f"{one} was left out: it comes into {vault} with weekly fulls only" for one in left]
+    return [one for one in wanted if one not in left], set_id, notes
+
+
 @dataclass
 class _Attempt:
-    """One part of a drill under way. `place` is a folder of its own, made when it is needed."""
+    """One part of a drill under way. `place` is a folder of its own, made when it is needed.
+
+    `notes` are for the report.
+    """
 
     installation: Installation
     source: Installation
@@ -97,6 +115,7 @@ class _Attempt:
     catalog: Catalog
     place: Path
     steps: parts.Steps = field(default_factory=parts.Steps)
+    notes: list[str] = field(default_factory=list)
 
     def make(self, scenario: str, set_id: str) -> Part:
         """Bring the part back, and say how it went, whatever happened."""
@@ -142,14 +161,13 @@ class _Attempt:
                 return drill_files.whole(stored, self.place, self.steps)
             case _:
                 self._make_place({})
-                vault, name = self.ground.vault, stored.entry.name
-                return drill_files.sample(
-                    stored,
-                    lambda offset, length: vault.open(name, offset, length),
-                    self.place,
-                    self.steps,
-                    seed=int(self.installation.now().timestamp()),
-                )
+                seed = int(self.installation.now().timestamp())
+                outcome = drill_files.sample(stored, self.place, self.steps, seed=seed)
+                if stored.entry.codecs:
+                    read = f"{outcome.measured.get('bytes_read')} of its {stored.entry.size} bytes"
+                    said = f"is encrypted: for one file {read} were read, from its start"
+                    self.notes.append(f"{stored.entry.name} {said}")
+                return outcome
 
     def _make_place(self, fingerprint: Mapping[str, int]) -> None:
         """Make the part's folder. Raises `SpaceError` where what it is to hold has no room."""
@@ -164,21 +182,25 @@ class _Attempt:
             )
 
     def _prove(self, entry: Entry, found: list[Outcome]) -> None:
-        """Keep what was found beside the artifact, if it is in this installation's own vault."""
-        if self.ground.vault is not self.installation.vault:
+        """Keep what was found beside the artifact, unless it lies in a copy of a vault."""
+        if self.ground.copy:
             return
         seconds = sum(step.seconds for step in self.steps.taken)
-        self.installation.keep(
-            Proof(
-                installation=self.installation.id,
-                artifact=entry.name,
-                sha256=entry.sha256,
-                at=self.installation.now(),
-                checks=tuple(replace(outcome, seconds=round(seconds, 3)) for outcome in found),
-                host=self.installation.host,
-                seconds=round(seconds, 3),
-            )
+        proof = Proof(
+            installation=entry.installation,
+            artifact=entry.name,
+            sha256=entry.sha256,
+            at=self.installation.now(),
+            checks=tuple(replace(outcome, seconds=round(seconds, 3)) for outcome in found),
+            host=self.installation.host,
+            seconds=round(seconds, 3),
         )
+        try:
+            self.source.keep(proof)
+        except VaultError as error:  # who may only read there has drilled all the same
+            if self.ground.vault is self.installation.vault:
+                raise
+            self.notes.append(f"no proof was kept in {self.ground.source}: {error.message}")
 
 
 def _damage(stored: StoredArtifact, error: BackupError) -> Iterator[Outcome]:

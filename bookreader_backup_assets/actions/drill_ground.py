@@ -24,8 +24,9 @@ class Ground:
     """Where a drill takes place, and with what.
 
     `folder` is where its scratch folder is made; `objectives` are by row of the guide's table. `vault` is
-    read, named `source` in the report; `codecs` decode with the key that `key_name` describes; `keys` are
-    that key and earlier ones, where they are passphrases.
+    read, named `source` in the report; what is found is kept there as proofs, unless it is a copy of a vault
+    (`copy`), which stays as it is. `codecs` decode with the key that `key_name` describes; `keys` are that
+    key and earlier ones, where they are passphrases.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Ground:
     vault: Vault
     codecs: Codecs
     source: str = "local"
+    copy: bool = False
     keys: tuple[Secret, ...] = field(default=(), repr=False)
     key_name: str = "none"
 

@@ -41,6 +41,10 @@ class Outside:
         """Whether the plan wants a copy of an artifact here."""
         return self._row(entry) is not None
 
+    def has_row(self, component: str) -> bool:
+        """Whether each artifact of a component is wanted here, and not only what is in a weekly full."""
+        return component in self.terms
+
     def vault(self, installation: str, entry: Entry | None = None) -> Vault:
         """Return this installation's vault, on the terms of an artifact that is to be put there."""
         row = self._row(entry) if entry else None

@@ -117,6 +117,15 @@ def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     return days[0] if days else ""
 
 
+def weekly_only(installation: Installation, vault: str, scenarios: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `scenarios` that come into a vault with weekly fulls only, where others come daily."""
+    outside = installation.outside.get(vault)
+    if outside is None:
+        return ()
+    weekly = [one for one in scenarios if not outside.has_row(SCENARIOS[one].split("/")[0])]
+    return tuple(weekly) if len(weekly) < len(scenarios) else ()
+
+
 def set_passed_over(catalog: Catalog, assets: Sequence[str], taken: str) -> str:
     """Return a sentence where `newest_set` has taken a set that is not the newest; "" where it is."""
     held_in = {entry.set for entry in catalog.entries() if entry.regular and entry.asset in assets}

@@ -14,6 +14,7 @@ from bookreader_backup_assets.actions.restore_source import (
     newest_set,
     restoration,
     set_passed_over,
+    weekly_only,
 )
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST
 from bookreader_backup_assets.actions.stored import StoredArtifact
@@ -36,7 +37,8 @@ _RATE = 20e6  # stored bytes per second, likewise
 class Choice:
     """One set's artifacts, by part; `images` are those of its manifest, if it was sealed.
 
-    `passed_over` says so where it is not the newest set there is, and was not named.
+    `passed_over` says so where it is not the newest set there is, and was not named, or lacks a part that the
+    vault has of other days.
     """
 
     set: str
@@ -94,10 +96,16 @@ def choose_parts(installation: Installation, from_set: str, without: Collection[
     if not wanted:
         raise RefusedError("no part is left to restore", hint=f"there are: {', '.join(PARTS)}")
     set_id, newer = from_set, ""
+    left: list[str] = []
     if from_set == LATEST:
-        assets = [SCENARIOS[part] for part in wanted]
+        vault = installation.source_named
+        weekly = weekly_only(installation, vault, wanted)
+        assets = [SCENARIOS[part] for part in wanted if part not in weekly]
         set_id = newest_set(catalog, assets) or from_set
-        newer = set_passed_over(catalog, assets, set_id)
+        left = [part for part in weekly if catalog.of_day(SCENARIOS[part], set_id) is None]
+        wanted = [part for part in wanted if part not in left]
+        said = [f"{part} is left as it is: it comes into {vault} with weekly fulls only" for part in left]
+        newer = "; ".join(filter(None, [set_passed_over(catalog, assets, set_id), *said]))
     entries: dict[str, Entry] = {}
     lacking: dict[str, RefusedError] = {}
     for part in wanted:
@@ -113,7 +121,8 @@ def choose_parts(installation: Installation, from_set: str, without: Collection[
             "; ".join(error.message for error in lacking.values()), hint=f"{'; '.join(hints)}{also}"
         )
     sealed = catalog.of_day(LABELLED if label_of(set_id) else MANIFEST, set_id)
-    return Choice(set_id, entries, tuple(sorted(without)), sealed, _images(installation, sealed), newer)
+    without = tuple(sorted({*without, *left}))
+    return Choice(set_id, entries, without, sealed, _images(installation, sealed), newer)
 
 
 def plan_system(

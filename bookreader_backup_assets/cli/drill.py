@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bookreader_backup_assets.actions.drill import drill
+from bookreader_backup_assets.actions.installation import LOCAL, VAULTS
 from bookreader_backup_assets.actions.restore_source import LATEST
 from bookreader_backup_assets.assembly import assemble, drill_ground
 from bookreader_backup_assets.cli import output
@@ -20,8 +21,6 @@ from bookreader_backup_assets.settings import load_settings
 if TYPE_CHECKING:
     from bookreader_backup_assets.core.artifact import Entry
     from bookreader_backup_assets.core.drill import DrillReport
-
-LOCAL = "local"
 
 
 @click.command("drill")
@@ -39,7 +38,7 @@ LOCAL = "local"
     default=LOCAL,
     show_default=True,
     metavar="VAULT",
-    help="Where it is taken from: `local` (BACKUP_VAULT), or the folder of a copy of a vault.",
+    help="Where it is taken from: `local` (BACKUP_VAULT), `nas`, `offsite`, `git`, or the folder of a copy.",
 )
 @click.option(
     "--key-file",
@@ -58,11 +57,12 @@ def command(scenario: str, from_set: str, vault: str, key_file: Path | None, as_
     \b
     bookreader-backup drill
     bookreader-backup drill system --from 2025-10-24
-    bookreader-backup drill config --key-file /media/safe/passphrase
+    bookreader-backup drill --vault offsite --key-file /media/safe/passphrase
     """  # noqa: D301 - click's mark for a block that keeps its lines
     settings = load_settings()
     installation = replace(assemble(settings), watch=output.watch)
-    with drill_ground(settings, installation, vault=_folder(vault), key_file=key_file) as ground:
+    read, folder = (vault, None) if vault in (LOCAL, *VAULTS) else (LOCAL, _folder(vault))
+    with drill_ground(settings, installation, read=read, vault=folder, key_file=key_file) as ground:
         entry, report = drill(installation, ground, scenario, from_set)
     sys.exit(0 if print_drill(entry, report, as_json=as_json) else 1)
 
@@ -74,7 +74,7 @@ def print_drill(entry: Entry, report: DrillReport, *, as_json: bool) -> bool:
         document = {"report": entry.name, **asdict(report), "checks": [asdict(check) for check in checks]}
         output.say_json(document)
         return report.good
-    output.say(f"\nrestore drill {report.scenario}, of the set {report.set}\n")
+    output.say(f"\nrestore drill {report.scenario}, of the set {report.set}, from {report.vault}\n")
     rows = [
         [part.scenario, step.step, _took(step.seconds), output.size(step.bytes)]
         for part in report.parts
@@ -100,6 +100,8 @@ def print_drill(entry: Entry, report: DrillReport, *, as_json: bool) -> bool:
     output.say()
     for check in checks:
         output.say(f"{check.check}: {check.verdict}: {output.printable(check.message)}")
+    for note in report.notes:
+        output.say(output.printable(note))
     output.say(f"\nthe report is {entry.name}")
     return report.good
 
@@ -108,9 +110,7 @@ def _took(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 10 else output.span(seconds)
 
 
-def _folder(vault: str) -> Path | None:
-    if vault == LOCAL:
-        return None
+def _folder(vault: str) -> Path:
     folder = Path(vault).expanduser().absolute()
     if not (folder / "installation.json").exists():
         raise RefusedError(

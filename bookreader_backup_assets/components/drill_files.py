@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,6 @@ from bookreader_backup_assets.core.check import Outcome, failed, inconclusive, p
 from bookreader_backup_assets.core.errors import DamagedError, SpaceError
 from bookreader_backup_assets.runners.tree import as_text, read_tree
 
-OpenRange = Callable[[int, int], Iterable[bytes]]
-"""Reads bytes of an archive in the vault: offset, length."""
 _SHOWN = 5
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symlink"}
 
@@ -44,21 +42,37 @@ def whole(stored: Whole, folder: Path, steps: Steps) -> Outcome:
         return compare(index.read(stored.companion(INDEX)), stored.entry.fingerprint, folder)
 
 
-def sample(stored: Whole, open_range: OpenRange, folder: Path, steps: Steps, *, seed: int) -> Outcome:
-    """Bring one file back into `folder`, chosen by `seed`, reading only what of the archive holds it."""
+def sample(stored: Whole, folder: Path, steps: Steps, *, seed: int) -> Outcome:
+    """Bring one file back into `folder`, chosen by `seed`, reading only what of the archive holds it.
+
+    An encrypted archive is read from its start, as far as the file.
+    """
     with steps.step(READ, stored.entry.companion(INDEX).size):
         row = _choose(index.read(stored.companion(INDEX)), seed)
     if row is None:
         return inconclusive("file_equal", "the archive holds no file")
-    target = folder / "sample"
-    with steps.step(RESTORE, row.length), _room_said(folder), target.open("xb") as file:
+    target, read = folder / "sample", 0
+
+    def passing(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        nonlocal read
+        for chunk in chunks:
+            read += len(chunk)
+            yield chunk
+
+    def open_range(offset: int, length: int) -> Iterator[bytes]:
+        if stored.entry.codecs:
+            return archive_reader.Onward(passing(stored.plain())).read(offset, length)
+        return passing(stored.open_range(offset, length))
+
+    reads = row.offset + row.length if stored.entry.codecs else row.length
+    with steps.step(RESTORE, reads), _room_said(folder), target.open("xb") as written:
         for chunk in archive_reader.read_one(open_range, row):
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+            written.write(chunk)
+        written.flush()
+        os.fsync(written.fileno())
     with steps.step(COMPARE), target.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    measured = {"path": as_text(row.path), "bytes": row.size, "bytes_read": row.length}
+    measured = {"path": as_text(row.path), "bytes": row.size, "bytes_read": read}
     if found != row.sha256:
         return failed("file_equal", f"{as_text(row.path)!r} is not what was captured", **measured)
     return passed("file_equal", f"{as_text(row.path)!r}, {row.size} bytes, as captured", **measured)

@@ -176,7 +176,9 @@ class LocalVault:
             if error.errno in _NO_ROOM:
                 raise SpaceError(
                     f"the {self.name} vault at {self.root} is full: {name} was not written",
-                    hint="free space there, or move BACKUP_VAULT to a larger disk",
+                    hint="free space there, or move BACKUP_VAULT to a larger disk"
+                    if self.name == "local"
+                    else "free space there, or have the plan keep less of it there",
                 ) from None
             raise VaultError(
                 f"the {self.name} vault at {self.root} failed on {name}: {error.strerror}",

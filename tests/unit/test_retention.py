@@ -6,7 +6,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bookreader_backup_assets.core.hour import key_of
-from bookreader_backup_assets.core.retention import Decision, Held, Keep, Pin, Policy, decide
+from bookreader_backup_assets.core.retention import (
+    Decision,
+    Held,
+    Keep,
+    Pin,
+    Policy,
+    decide,
+    still_wanted,
+)
 from tests.fixtures.held import HERE, development, held_of, night, production
 
 TODAY = date(2026, 11, 28)
@@ -409,6 +417,30 @@ def test_what_has_no_proven_copy_elsewhere_stays():
     assert reasons(lacking, *newest) == ("no proven copy in nas and offsite",)
     kept = held_of("redis", ago(3), lacks=["offsite"])
     assert reasons(kept, *newest) == ("of the last 3 days",)
+
+
+def test_a_copy_whose_time_is_over_is_not_waited_for():
+    """What a vault would not keep if it had it, it does not lack; nor what it never wanted."""
+    full = held_of("storage", ago(34))
+    held = [
+        full,
+        held_of("storage", ago(31)),
+        held_of("storage", ago(30), needs=[full.entry.name]),
+        *nights("manifest", [31, 30]),
+        *nights("redis", [34, 27, 1]),  # fulls, and a night
+        *nights("config", range(11)),
+        held_of("redis", ago(40), LABELLED, label="pre-deploy"),
+        held_of("storage", ago(29), installation="there"),
+        held_of("report", ago(1), "2026-11-27_04-00-00_drill", label="drill"),
+    ]
+    wanted = still_wanted(held, production("offsite"), NOW, installation=HERE)
+    assert sorted(wanted - {one.entry.name for one in held[-14:-3]}) == [
+        "backup_set/manifest_2026-10-29_02-00-00.x",
+        "redis/rdb_2026-11-01_02-00-00.x",
+        "storage/archive_2026-10-25_02-00-00.x",
+        "storage/archive_2026-10-29_02-00-00.x",
+    ]
+    assert len(wanted) == 4 + 10  # versions
 
 
 def test_a_manifest_without_a_copy_stays():

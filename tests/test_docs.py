@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from bookreader_backup_assets.actions.pins import Pinned
+from bookreader_backup_assets.actions.prune_records import Pruned, Removal, Trouble
 from bookreader_backup_assets.cli.main import COMMANDS, group
 from bookreader_backup_assets.codecs.index import Row
 from bookreader_backup_assets.core.artifact import Entry, Proof
@@ -99,7 +101,23 @@ def test_the_settings_in_the_readme_are_accepted(tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    [Entry, Proof, Row, Failure, Manifest, Member, RestoreReport, StepTaken, DrillReport, Part, Result],
+    [
+        Entry,
+        Proof,
+        Row,
+        Failure,
+        Manifest,
+        Member,
+        RestoreReport,
+        StepTaken,
+        DrillReport,
+        Part,
+        Result,
+        Pinned,
+        Pruned,
+        Removal,
+        Trouble,
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_formats_name_every_field(kind):

@@ -184,7 +184,7 @@ def test_what_is_wrong_or_refused_exits_with_2(run, environ, arguments, said):
     assert reports(environ) == []
 
 
-def test_the_report_can_be_verified_and_is_listed(run, environ):
+def test_the_report_can_be_verified_and_is_listed(run, environ, kept_here):
     """`verify` looks at a report as at everything, `list` has it, and the day's set is as it was."""
     run("drill", "redis")
     (entry,) = reports(environ)

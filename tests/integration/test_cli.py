@@ -44,7 +44,7 @@ def run(environ, tmp_path):
     return call
 
 
-def test_a_first_day(run, environ, system):
+def test_a_first_day(run, kept_here):
     """At first `doctor` finds no backup; after one, list, verify, status and doctor are content."""
     assert run("doctor").returncode == 1
     done = run("backup", "--without-dagster", "--json")

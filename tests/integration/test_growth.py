@@ -79,10 +79,10 @@ def test_status_says_how_the_vault_fills(run, nights):
     last = next(line for line in done.output.splitlines() if line.startswith("the vault "))
     assert "a day over 8 days: full in " in last
     tables = done.output.split("\n\n")
-    (row,) = (line.split() for line in tables[2].splitlines() if line.startswith(ASSET))
+    (row,) = (line.split() for line in tables[3].splitlines() if line.startswith(ASSET))
     assert row[1:3] == row[3:5], "as large as 7 days ago"
     assert row[5] == "-", "there was none 30 days ago"
-    history = tables[3].splitlines()
+    history = tables[4].splitlines()
     assert [line.split()[0] for line in history[1:]] == [entry.set for entry in reversed(entries)]
     document = json.loads(run("status", "--json").output)
     added = sum(entry.size + entry.companion("index").size for entry in entries[1:])

@@ -84,7 +84,8 @@ class GitVault:
         with self._alone(name):
             with self._state.lock:
                 clone = self._state.writing = self._state.writing or Clone(self.remote, self.scratch)
-                self._require_free(name, clone.tree(clone.fetch(self.ref)))
+                head = clone.fetch(self.ref)
+                self._require_free(name, clone.tree(head))
             meter = Meter(chunks)
             blob = clone.write(_small(name, meter))
 
@@ -93,7 +94,7 @@ class GitVault:
                 return ["--add", "--cacheinfo", f"100644,{blob},{name}"]
 
             with self._state.lock:
-                there = self._commit(clone, f"Add {name}", added)
+                there = self._commit(clone, head, f"Add {name}", added)
         if there.get(name) != (blob, meter.size):
             raise VaultError(f"the {self.name} vault took {name}, and does not have it: somebody removed it")
         return Stored(name, meter.size)
@@ -141,7 +142,7 @@ class GitVault:
 
         with self._state.lock:
             clone = self._state.writing = self._state.writing or Clone(self.remote, self.scratch)
-            self._commit(clone, f"Remove {name}", removed)
+            self._commit(clone, clone.fetch(self.ref), f"Remove {name}", removed)
 
     def locked_until(self, name: str) -> datetime | None:
         """See `Vault.locked_until`: a branch locks nothing."""
@@ -185,9 +186,10 @@ class GitVault:
         seen = self._look()
         return seen, self._require_there(name, seen.tree)
 
-    def _commit(self, clone: Clone, message: str, change: Callable[[Tree], Iterable[str]]) -> Tree:
-        """Bring a change onto the branch's head, whichever it is by then; return the files there after it."""
-        head = clone.fetch(self.ref)
+    def _commit(
+        self, clone: Clone, head: str | None, message: str, change: Callable[[Tree], Iterable[str]]
+    ) -> Tree:
+        """Bring a change onto `head`, or what the branch has by then; return the files there after it."""
         for attempt in range(_ATTEMPTS):
             commit = clone.commit(head, change(clone.tree(head)), message)
             refused = clone.push(commit, self.ref)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -93,6 +94,34 @@ def test_what_others_pushed_meanwhile_stays(git_place, vault, git_remote):
 
     vault.put("config/a", slowly())
     assert [one.name for one in vault.list()] == ["config/a", "config/b"]
+    git(git_remote, "fsck", "--full", "--strict")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from bookreader_backup_assets.core.secret import Secret
+from bookreader_backup_assets.vaults.git import GitPlace
+
+vault = GitPlace(Secret(sys.argv[1]), Path(sys.argv[2])).vault("one")
+print("begun", flush=True)
+for number in range(100):
+    vault.put(f"{sys.argv[3]}/{number}", [b"x" * 1000] * 5)
+"""
+
+
+def test_killed_at_any_moment_there_is_all_or_nothing(git_place, git_remote, tmp_path):
+    """Whatever was under way, what is listed is whole, the remote is sound, and the next one can push."""
+    for turn, seconds in enumerate((0.05, 0.11, 0.17, 0.23, 0.31, 0.4)):
+        words = [sys.executable, "-c", KILLED, git_remote.as_uri(), str(git_place.scratch), str(turn)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"begun\n"
+            time.sleep(seconds)
+            writer.kill()
+    vault = git_place.vault("one")
+    for number in range(3):
+        vault.put(f"after/{number}", [b"y" * 5000])
+    assert {one.size for one in vault.list()} == {5000}
     git(git_remote, "fsck", "--full", "--strict")
 
 

@@ -148,6 +148,7 @@ class Clone:
             ) from None
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._held: set[str] = set()
+        self._trees: dict[str, Tree] = {}
         self.run("init", "--quiet", "--bare", "--template=")
 
     def run(
@@ -194,13 +195,18 @@ class Clone:
 
     def tree(self, commit: str | None) -> Tree:
         """Return the files of a commit that is here; none for no commit."""
-        said = self.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit) if commit else ""
+        if not commit:
+            return {}
+        if commit in self._trees:
+            return self._trees[commit]
+        said = self.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit)
         files = {}
         for line in filter(None, said.split("\0")):
             about, _, name = line.partition("\t")
             _, kind, blob, size = about.split()
             if kind == "blob":
                 files[name] = (blob, int(size))
+        self._trees = {commit: files}
         return files
 
     def read(self, blob: str) -> Iterator[bytes]:

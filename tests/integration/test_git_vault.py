@@ -272,13 +272,17 @@ def test_the_configuration_is_replicated(own_config, with_git, installation, clo
         clock.forward(days=1)
     assert component.unchanged_since(Catalog(installation.vault).newest(ASSET))
     back_up_today(installation, ["redis/rdb"], lambda error: pytest.fail(error.message))
-    done = _replicate_all(installation)
+    wanted = waiting(installation, Catalog(installation.vault), "git")
+    assert {entry.component for entry in wanted} == {"config", "backup_set"}
+    for entry in [*(entry for entry in wanted if entry.asset == ASSET), wanted[-1]]:
+        replicate(installation, entry, "git")
     there = Catalog(installation.reading("git").vault)
     newest = Catalog(installation.vault).entries(asset=ASSET)[-10:]
     assert there.entries(asset=ASSET) == newest
-    assert {one.entry.component for one in done} <= {"config", "backup_set"}
+    assert there.entries(asset="backup_set/manifest") == [wanted[-1]]
     assert {there.standing(entry).verdict for entry in newest} == {Verdict.PASSED}
-    assert _replicate_all(installation) == []
+    later = waiting(installation, Catalog(installation.vault), "git")
+    assert {entry.component for entry in later} == {"backup_set"}
     assert compare(installation, newest[0], "git").passed
 
 

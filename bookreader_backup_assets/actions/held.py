@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bookreader_backup_assets.actions.catalog import Catalog
@@ -22,9 +22,9 @@ from bookreader_backup_assets.core.errors import (
 )
 from bookreader_backup_assets.core.manifest import unchanged_sets
 from bookreader_backup_assets.core.plan_reasons import MANIFESTS
-from bookreader_backup_assets.core.policy import Held, Policy
+from bookreader_backup_assets.core.policy import Held
 from bookreader_backup_assets.core.restore_plan import ABANDONED
-from bookreader_backup_assets.core.retention import decide
+from bookreader_backup_assets.core.retention import still_wanted
 from bookreader_backup_assets.vaults.base import Vault
 
 _OF_MANIFESTS = ("not_empty", "sha256")  # that of an incomplete set is worth as much
@@ -52,6 +52,8 @@ def held(installation: Installation, name: str, catalog: Catalog | None = None) 
     """
     catalog = catalog or Catalog(own_vault(installation, name))
     found = [held_of(installation, catalog, entry) for entry in catalog.entries()]
+    undo = _needed_by_restores(installation, name)
+    found = [replace(o, held_by=(undo[o.entry.name],)) if o.entry.name in undo else o for o in found]
     if name != LOCAL:
         return found
     lacks: dict[str, list[str]] = {}
@@ -80,15 +82,7 @@ def proven(catalog: Catalog, entry: Entry) -> bool:
     return standing.verdict is Verdict.PASSED
 
 
-def kept_by(policy: Policy, some: Sequence[Held], installation: Installation) -> set[str]:
-    """Return the names of what a policy would keep today of `some`, by the plan's rules alone."""
-    plainly = [replace(one, lacks=(), locked_until=None) for one in some]
-    without = replace(policy, share=1.0, objectives={})
-    verdict = decide(plainly, without, installation.now(), installation=installation.id)
-    return {one.entry.name for one in verdict.decisions if one.kept}
-
-
-def needed_by_restores(installation: Installation, name: str) -> Mapping[str, str]:
+def _needed_by_restores(installation: Installation, name: str) -> Mapping[str, str]:
     """Return the artifacts in the vault `name` that a restore can still need, and why, by name."""
     why: dict[str, str] = {}
     for journal in journals(installation):
@@ -107,7 +101,7 @@ def needed_by_restores(installation: Installation, name: str) -> Mapping[str, st
 def _lacking(installation: Installation, outside: Outside, found: Iterable[Held]) -> set[str]:
     """Return the names of what is wanted in a vault, and is not proven to be there."""
     wanted = [one for one in found if one.entry.installation == installation.id and outside.wants(one.entry)]
-    kept = kept_by(outside.policy, wanted, installation)
+    kept = still_wanted(wanted, outside.policy, installation.now(), installation=installation.id)
     if not kept:
         return set()
     try:

@@ -6,7 +6,7 @@ anywhere, no entry is left without its artifact, and what is left is strays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from bookreader_backup_assets.actions import prune_records
 from bookreader_backup_assets.actions import strays as stray_files
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.growth import bytes_of
-from bookreader_backup_assets.actions.held import held, needed_by_restores, own_vault
+from bookreader_backup_assets.actions.held import held, own_vault
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.journal import alone
 from bookreader_backup_assets.actions.pins import pins
@@ -82,20 +82,15 @@ def prune(installation: Installation, name: str, *, share: float | None = None) 
             return pruned
         begun = prune_records.begin(installation.vault, pruned)
         entries = {entry.name: entry for entry in catalog.entries()}
-        removed, failed = [], []
+        removed: list[Removal] = []
+        failed: list[Trouble] = []
         for removal in planned.removals:
             try:
                 _remove(installation, catalog, entries[removal.artifact], removal)
                 removed.append(removal)
             except BackupError as error:
                 failed.append(Trouble(removal.artifact, error.message))
-        for stray in going:
-            try:
-                with noted(installation.log, "prune", f"{stray.name} of {name}") as say:
-                    gone = stray_files.remove(catalog.vault, stray, planned.at)
-                    say(f"{stray.bytes} bytes: it has no entry" if gone else "left: it is no stray any more")
-            except BackupError as error:
-                failed.append(Trouble(stray.name, error.message))
+        failed += _remove_strays(installation, catalog.vault, going)
         return prune_records.end(installation.vault, begun, removed, failed)
 
 
@@ -119,16 +114,15 @@ def _plan(installation: Installation, name: str, share: float | None) -> tuple[P
     catalog = Catalog(vault)
     found = held(installation, name, catalog)
     kept = [one.pin for one in pins(installation, vault)]
-    undo = needed_by_restores(installation, name)
 
     def judged(some: Sequence[Held]) -> Verdict:
-        return _needed(decide(some, policy, now, installation=own, pins=kept), undo)
+        return decide(some, policy, now, installation=own, pins=kept)
 
     going = {one.entry.name for one in judged(found).decisions if not one.kept}
     verdict = judged([_asked(vault, one) if one.entry.name in going else one for one in found])
     verdict = replace(verdict, refusals=(*_unreadable(catalog), *verdict.refusals))
     sets = {one.entry.name: one.sets for one in found}
-    lying = stray_files.strays(catalog, now)
+    lying = _strays(installation, catalog, now)
     if verdict.refusals:
         lying = [replace(stray, stays=stray.stays or "nothing is removed now") for stray in lying]
     plan = PrunePlan(
@@ -139,14 +133,6 @@ def _plan(installation: Installation, name: str, share: float | None) -> tuple[P
         strays=tuple(lying),
     )
     return plan, catalog
-
-
-def _needed(verdict: Verdict, why: Mapping[str, str]) -> Verdict:
-    decisions = (
-        one if one.entry.name not in why else replace(one, because=(*one.because, why[one.entry.name]))
-        for one in verdict.decisions
-    )
-    return replace(verdict, decisions=tuple(decisions))
 
 
 def _asked(vault: Vault, one: Held) -> Held:
@@ -196,6 +182,29 @@ def _remove(installation: Installation, catalog: Catalog, entry: Entry, removal:
                 if vault.locked_until(name) is None:  # one that was locked later is a stray for so long
                     vault.delete(name)
         say(f"{removal.bytes} bytes: {removal.why}")
+
+
+def _strays(installation: Installation, catalog: Catalog, now: datetime) -> list[Stray]:
+    name = catalog.vault.name
+    known = {one.artifact for each in prunes(installation) if each.vault == name for one in each.removed}
+    known |= {one.name for each in prunes(installation) if each.vault == name for one in each.failed}
+    return stray_files.strays(catalog, now, known=known, alone=name != LOCAL)
+
+
+def _remove_strays(installation: Installation, vault: Vault, going: Sequence[Stray]) -> list[Trouble]:
+    """Remove what still is a stray, and return what could not be: an entry may have come to it meanwhile."""
+    failed = []
+    still = _strays(installation, Catalog(vault), installation.now()) if going else []
+    for stray in going:
+        try:
+            with noted(installation.log, "prune", f"{stray.name} of {vault.name}") as say:
+                if stray not in still:
+                    raise VaultError(f"{stray.name} is no stray any more: it stays")
+                stray_files.remove(vault, stray)
+                say(f"{stray.bytes} bytes: it has no entry")
+        except BackupError as error:
+            failed.append(Trouble(stray.name, error.message))
+    return failed
 
 
 def _files(entry: Entry) -> list[str]:

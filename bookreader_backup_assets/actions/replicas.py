@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.held import held_of
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, Entry
-from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.manifest import unchanged_sets
-from bookreader_backup_assets.core.policy import Held
 from bookreader_backup_assets.core.retention import decide
 
 
@@ -22,7 +21,7 @@ def waiting(installation: Installation, catalog: Catalog, name: str, set_id: str
     outside = installation.vault_outside(name)
     if not (wanted := [entry for entry in _of(catalog, set_id) if outside.wants(entry)]):
         return []
-    held = [_held(catalog, entry) for entry in wanted]
+    held = [held_of(installation, catalog, entry) for entry in wanted]
     policy = replace(outside.policy, share=1.0)
     verdict = decide(held, policy, installation.now(), installation=installation.id)
     kept = {one.entry.name for one in verdict.decisions if one.kept}
@@ -31,7 +30,7 @@ def waiting(installation: Installation, catalog: Catalog, name: str, set_id: str
         (
             one.entry
             for one in held
-            if one.entry.name in kept and _fit(catalog, one) and _lacking(catalog, one.entry, there)
+            if one.entry.name in kept and one.verified and _lacking(catalog, one.entry, there)
         ),
         key=lambda entry: (entry.component == "backup_set", entry.captured_at, entry.name),
     )
@@ -43,17 +42,6 @@ def _of(catalog: Catalog, set_id: str) -> list[Entry]:
         for entry in catalog.entries()
         if not set_id or entry.set == set_id or set_id in unchanged_sets(catalog.proofs(entry))
     ]
-
-
-def _held(catalog: Catalog, entry: Entry) -> Held:
-    sets = frozenset({entry.set, *unchanged_sets(catalog.proofs(entry))})
-    return Held(entry, catalog.standing(entry).verdict is Verdict.PASSED, sets)
-
-
-def _fit(catalog: Catalog, held: Held) -> bool:
-    checks = catalog.standing(held.entry).checks
-    of_manifest = held.entry.component == "backup_set" and checks.get("sha256") is Verdict.PASSED
-    return held.verified or of_manifest
 
 
 def _lacking(catalog: Catalog, entry: Entry, there: set[str]) -> bool:

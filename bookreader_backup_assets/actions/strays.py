@@ -1,15 +1,20 @@
 """Strays: files that no entry names, and what was never written to its end. They count for nothing.
 
-Whatever is being written looks the same, so only what has lain for a week is taken away.
+Whatever is being written looks the same, so only what has lain for a week is taken away. And only what this
+program wrote: its vault may be the folder of the guide's script, whose backups have no entry until they are
+adopted, and may be all there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.core.errors import NotFoundError
+from bookreader_backup_assets.core import guide_names
+from bookreader_backup_assets.core.artifact import PROOF_INFIX, ArtifactName
+from bookreader_backup_assets.core.errors import NotFoundError, RefusedError
 from bookreader_backup_assets.core.prune_refusals import moment, spoken
 from bookreader_backup_assets.vaults.base import Stored, Vault
 
@@ -26,31 +31,48 @@ class Stray:
     stays: str = ""
 
 
-def strays(catalog: Catalog, now: datetime) -> list[Stray]:
-    """Return the strays in the vault of a catalog, by name."""
+def strays(catalog: Catalog, now: datetime, *, known: Collection[str] = (), alone: bool) -> list[Stray]:
+    """Return the strays in the vault of a catalog, by name.
+
+    `known` are artifacts that an earlier prune was to remove; `alone` says that nobody else writes there.
+    """
     vault = catalog.vault
     found = []
     for name in catalog.strays():
         try:
-            stays = _young(vault.stat(name).modified, now) or _locked(vault.locked_until(name), now)
-            found.append(Stray(name, vault.stat(name).size, unfinished=False, stays=stays))
+            stored = vault.stat(name)
+            left = any(name == one or name.startswith(f"{one}.") for one in known)
+            stays = "" if left else _foreign(name, alone=alone)
+            stays = stays or _young(stored.modified, now) or _locked(vault.locked_until(name), now)
+            found.append(Stray(name, stored.size, unfinished=False, stays=stays))
         except NotFoundError:
             continue  # gone since it was listed
     begun: dict[str, list[Stored]] = {}
     for stored in vault.unfinished():
         begun.setdefault(stored.name, []).append(stored)
     for name, attempts in begun.items():  # they are discarded together
-        stays = next(filter(None, (_young(one.modified, now) for one in attempts)), "")
+        young = next(filter(None, (_young(one.modified, now) for one in attempts)), "")
+        stays = _foreign(name, alone=True) or young
         found.append(Stray(name, sum(one.size for one in attempts), unfinished=True, stays=stays))
     return sorted(found, key=lambda stray: (stray.name, stray.unfinished))
 
 
-def remove(vault: Vault, stray: Stray, now: datetime) -> bool:
-    """Remove a stray, and return whether it was one still: an entry may have come to it."""
-    if stray not in strays(Catalog(vault), now):
-        return False
+def remove(vault: Vault, stray: Stray) -> None:
+    """Remove a stray. Raises `VaultError`."""
     (vault.discard if stray.unfinished else vault.delete)(stray.name)
-    return True
+
+
+def _foreign(name: str, *, alone: bool) -> str:
+    """Say why a file may be somebody else's, if it may."""
+    if PROOF_INFIX in name:
+        return ""
+    try:
+        ArtifactName.parse(name)
+    except RefusedError:
+        return "not a name of this program's: if nobody wants it, remove it by hand"
+    if not alone and guide_names.parse(name.rpartition("/")[2]) is not None:
+        return "it may be a backup of the guide's script: adopt it, or remove it by hand"
+    return ""
 
 
 def _young(modified: datetime | None, now: datetime) -> str:

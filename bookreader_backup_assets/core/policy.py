@@ -61,7 +61,8 @@ class Held:
 
     `sets` are the ids of the sets that it is in: its own, and later ones that found it unchanged. `needs`
     names the archives that its index points to. `lacks` names the vaults in which the plan wants a proven
-    copy of it, and there is none, or nobody can tell. `locked_until` is the vault's own lock.
+    copy of it, and there is none, or nobody can tell. `locked_until` is the vault's own lock. `held_by` says,
+    in words, what still needs it, such as the undo of a restore.
     """
 
     entry: Entry
@@ -70,6 +71,7 @@ class Held:
     needs: frozenset[str] = frozenset()
     lacks: tuple[str, ...] = ()
     locked_until: datetime | None = None
+    held_by: tuple[str, ...] = ()
 
     @cached_property
     def all_sets(self) -> tuple[str, ...]:

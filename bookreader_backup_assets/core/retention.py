@@ -75,6 +75,7 @@ def decide(
         note(rule(artifacts, policy, today))
     note(_pinned(own, pins, today))
     note(_locked(own, policy, now))
+    note((one, reason) for one in own for reason in one.held_by)
     note(_newest(own))
     signs = [(one, sign) for one in own for sign in _signs(one, policy)]
     outages = _outages(signs, policy, now)

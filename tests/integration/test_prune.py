@@ -34,6 +34,7 @@ from tests.fixtures.installation import Clock
 
 NOW = datetime(2026, 3, 20, 6, tzinfo=UTC)
 ASSETS = ("postgresql", "storage")
+OLD = "logs/logs_2026-03-01_02-00-00.log.gz"
 GONE, WEEKLY, KEPT = "2026-03-09", "2026-03-08", "2026-03-13"
 
 
@@ -454,36 +455,70 @@ def test_strays_go_after_a_week(installation, clock):
     vault.delete(gone.entry_name)
     old = [stored.name for stored in vault.list(gone.name)]
     assert len(old) == 3  # the artifact, its companion and its proof
-    for name in ("redis/new.rdb", "redis/future.rdb"):
+    new, future, half, begun = (f"logs/logs_2026-03-1{n}_02-00-00.log.gz" for n in range(4))
+    for name in (new, future):
         vault.put(name, [b"stray"])
-    (vault.root / "redis/half.rdb.partial").write_bytes(b"half")
-    (vault.root / "redis/begun.rdb.partial").write_bytes(b"half")
-    for name in (*old, "redis/half.rdb.partial"):
+    (vault.root / f"{half}.partial").write_bytes(b"half")
+    (vault.root / f"{begun}.partial").write_bytes(b"half")
+    for name in (*old, f"{half}.partial"):
         aged(installation, name, 7.1, clock())
-    for name, days in (("redis/new.rdb", 6.9), ("redis/future.rdb", -1), ("redis/begun.rdb.partial", 1)):
+    for name, days in ((new, 6.9), (future, -1), (f"{begun}.partial", 1)):
         aged(installation, name, days, clock())
     stays = {stray.name: stray.stays for stray in plan_prune(installation, "local").strays}
     assert stays == {
-        **dict.fromkeys((*old, "redis/half.rdb"), ""),
-        "redis/new.rdb": "written 6 days ago: it may be in use",
-        "redis/begun.rdb": "written 24 hours ago: it may be in use",
-        "redis/future.rdb": "written at 2026-03-21 06:00 UTC, which is to come",
+        **dict.fromkeys((*old, half), ""),
+        new: "written 6 days ago: it may be in use",
+        begun: "written 24 hours ago: it may be in use",
+        future: "written at 2026-03-21 06:00 UTC, which is to come",
     }
     pruned = prune(installation, "local")
-    assert sorted(pruned.strays) == sorted((*old, "redis/half.rdb"))
+    assert sorted(pruned.strays) == sorted((*old, half))
     left = names(vault)
-    assert not {*old, "redis/half.rdb.partial"} & left.keys()
-    assert {"redis/new.rdb", "redis/begun.rdb.partial", "redis/future.rdb"} <= left.keys()
+    assert not {*old, f"{half}.partial"} & left.keys()
+    assert {new, f"{begun}.partial", future} <= left.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("postgresql/bookreader_2026-03-01_02-00-00.dump", "may be a backup of the guide's script"),
+        ("storage/storage_2026-03-01_02-00-00.tar.gz", "may be a backup of the guide's script"),
+        ("backup_manifest_2026-03-01_02-00-00.txt", "not a name of this program's"),
+        ("postgresql/before-the-migration.dump", "not a name of this program's"),
+    ],
+)
+def test_what_somebody_else_left_there_is_not_taken_away(installation, clock, name, said):
+    """A vault may be the folder of the guide's script: its backups have no entry, and may be all there is."""
+    installation.vault.put(name, [b"all there is"])
+    aged(installation, name, 300, clock())
+    (stray,) = plan_prune(installation, "local").strays
+    assert said in stray.stays
+    prune(installation, "local")
+    assert b"".join(installation.vault.open(name)) == b"all there is"
+
+
+def test_on_the_nas_nobody_else_writes(two, clock):
+    """Every folder there is one installation's own: what looks like the guide's is half of a copy."""
+    there = two.outside["nas"].vault(two.id)
+    for what in ("postgresql", "storage", "redis", "config", "code"):
+        fill(there, what, night(0, clock()))
+    fill(there, "logs", night(0, clock(), 8))
+    name = "postgresql/bookreader_2026-03-01_02-00-00.dump"
+    there.put(name, [b"half of a copy"])
+    at = (clock() - timedelta(days=8)).timestamp()
+    os.utime(there.local_path(name), (at, at))
+    assert prune(two, "nas").strays == (name,)
+    assert not list(there.list(name))
 
 
 def test_strays_stay_where_nothing_may_go(installation, clock):
     """By a clock that cannot be right, a week is nothing."""
-    installation.vault.put("redis/old.rdb", [b"stray"])
+    installation.vault.put(OLD, [b"stray"])
     clock.set("2027-03-20T06:00:00+00:00")
     (stray,) = plan_prune(installation, "local").strays
     assert stray.stays == "nothing is removed now"
     assert prune(installation, "local").strays == ()
-    assert installation.vault.stat("redis/old.rdb")
+    assert installation.vault.stat(OLD)
 
 
 def test_a_stray_that_gets_its_entry_is_none(installation, clock):

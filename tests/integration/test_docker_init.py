@@ -173,7 +173,7 @@ def test_the_readmes_first_day(foreign, operator, tmp_path):
     """Its commands, as they stand there, lead from a running BookReader to a backup that would come back.
 
     Only what is this test's own is said beside them: which of the projects on this engine, and where the
-    vault goes.
+    vault goes. `status` has the last word on what is still to do: the shipped plan wants copies elsewhere.
     """
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = (
@@ -191,11 +191,11 @@ def test_the_readmes_first_day(foreign, operator, tmp_path):
             told[name] = str(settings)
             continue
         done = operator(*words, cwd=tmp_path, **told)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == (words[1] == "status"), f"{line}\n{done.stdout}\n{done.stderr}"
         said[words[1]] = done.stdout
         if words[1] == "init":
             del told["BACKUP_COMPOSE_PROJECT"], told["BACKUP_VAULT"]  # from here on the settings file knows
-    assert said["status"].startswith("OK")
+    assert said["status"].startswith("PROBLEM: the plan wants copies in offsite, which is not set up: set ")
     assert "passed" in said["drill"]
     key = (settings.parent / "bookreader-backup.secrets" / "key").read_text().strip()
     assert key in said["key"]

@@ -134,6 +134,7 @@ def _spawn(
         "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",  # a bucket that is not there is an error, as elsewhere
         "-master.telemetry=false",  # it asks nobody outside
+        "-volume.preStopSeconds=0",  # there is nobody to tell
         f"-filer.localSocket={near / 'filer'}", f"-s3.localSocket={near / 's3'}",
     ]  # fmt: skip
     with open(folder / "s3.log", "wb") as log:

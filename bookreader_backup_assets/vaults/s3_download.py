@@ -55,9 +55,9 @@ class _Reading:
         """Return the next chunk, b"" at the end."""
         if self.etag is not None and self.end is not None and self.position >= self.end:
             return b""
+        if self.body is None and not self._ask():
+            return b""
         try:
-            if self.body is None and not self._ask():
-                return b""
             chunk: bytes = self.body.read(CHUNK)
         except _BREAKS as error:
             raise self._broken(str(error)) from None

@@ -35,6 +35,7 @@ _ACTIONS = {
     "CreateMultipartUpload": "s3:PutObject",
     "UploadPart": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
+    "DeleteObject": "s3:DeleteObject or s3:DeleteObjectVersion",
 }
 """The action that a policy has to allow, where it is not called as the operation is."""
 
@@ -61,7 +62,8 @@ _ANSWERS = (
     _Answer(
         REFUSED,
         "{where} does not allow {action}{of_name}",
-        "allow it in the policy of this key; without s3:ListBucket, what is absent is refused as well",
+        "allow it in the policy of this key; a lock needs s3:PutObjectRetention as well, and without "
+        "s3:ListBucket what is absent is refused like what is forbidden",
     ),
     _Answer(
         ("NoSuchBucket",),

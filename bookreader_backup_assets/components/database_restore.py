@@ -16,6 +16,7 @@ from bookreader_backup_assets.components.base import Stored
 from bookreader_backup_assets.components.postgresql_check import GLOBALS
 from bookreader_backup_assets.components.psql import Psql, connect, identifier, literal, versions
 from bookreader_backup_assets.components.restoration import State
+from bookreader_backup_assets.components.staged_dump import FOLDER, StagedDump
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import (
     BackupError,
@@ -86,7 +87,10 @@ class DatabaseRestoration:
             replaces=f"database {self.database} ({now})",
             present=present,
             steps=tuple(steps),
-            rooms=(Room("PostgreSQL's data folder", needed, restore.room(self.runner, look["data"])),),
+            rooms=(
+                Room("PostgreSQL's data folder", needed, restore.room(self.runner, look["data"])),
+                *self._dump.rooms(),
+            ),
             seconds=round(entry.size / _RATE + 5),
             notes=tuple(notes),
         )
@@ -100,7 +104,7 @@ class DatabaseRestoration:
         return {
             "new": f"{stem}_restore_{stamp}",
             "old": f"{stem}_before_{stamp}",
-            "staged": f"/tmp/bookreader-restore-{stamp}.dump",  # noqa: S108 - a new name, made 0600
+            "staged": f"{FOLDER}/bookreader-restore-{stamp}.dump",
             "application": f"bookreader-restore-{stamp}",
             "present": present,
         }
@@ -117,7 +121,7 @@ class DatabaseRestoration:
         with connect(self.runner, env, self._maintenance) as psql:
             notes.append(restore.create_database(psql, state["new"], entry.source))
             psql.ask("SELECT to_jsonb(1)")  # created
-        with self._a_dump_that_can_be_sought(state) as path:
+        with self._dump.opened(state["staged"]) as path:
             restore.restore_into(self.runner, env, state["new"], self.stored, path=path)
             said = restore.database_properties(self.runner, path)
         own = restore.about_database(said, state["new"])
@@ -172,7 +176,7 @@ class DatabaseRestoration:
             databases.end_work(psql, state["application"])
             databases.let_in(psql, self.database)  # closed by a swap that was killed
             databases.drop(psql, state["new"])
-        self._unstage(state)
+        self._dump.remove(state["staged"])
 
     def accept(self, state: State) -> None:
         """See `Restoration.accept`: drops the old database, or after an undo the restored one."""
@@ -204,23 +208,9 @@ class DatabaseRestoration:
             with suppress(BackupError), self._server() as psql:
                 databases.let_in(psql, self.database)
 
-    @contextmanager
-    def _a_dump_that_can_be_sought(self, state: State) -> Iterator[str]:
-        """Give the path of the dump where `pg_restore` runs: only a file is restored in parallel."""
-        here = self.runner.describe()["runner"] == "local" and not self.stored.entry.codecs
-        if here and self.stored.path is not None:
-            yield str(self.stored.path)
-            return
-        try:
-            argv = ["sh", "-c", 'umask 077 && cat >"$1"', "sh", state["staged"]]
-            self.runner.run(argv, stdin=self.stored.plain(), timeout=restore.RESTORED)
-            yield state["staged"]
-        finally:
-            self._unstage(state)
-
-    def _unstage(self, state: State) -> None:
-        with suppress(BackupError):  # the container went, and took it along
-            self.runner.run(["rm", "-f", state["staged"]])
+    @property
+    def _dump(self) -> StagedDump:
+        return StagedDump(self.runner, self.stored)
 
     def _head(self) -> str:
         """The newest migration that the code has, as far as anybody can tell."""

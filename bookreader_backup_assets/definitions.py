@@ -29,8 +29,11 @@ from bookreader_backup_assets.defs.labelled import labelled_job
 from bookreader_backup_assets.defs.logs import BEFORE, logs, logs_job, logs_schedule, missed_hours
 from bookreader_backup_assets.defs.partitions import daily, hourly, weekly
 from bookreader_backup_assets.defs.postgresql import postgresql
+from bookreader_backup_assets.defs.prune import prune_daily, prune_job
 from bookreader_backup_assets.defs.reconcile import reconcile
 from bookreader_backup_assets.defs.redis import redis
+from bookreader_backup_assets.defs.replicas import replicas
+from bookreader_backup_assets.defs.replication import replication
 from bookreader_backup_assets.defs.resources import resources
 from bookreader_backup_assets.defs.restores import restore_jobs
 from bookreader_backup_assets.defs.schedules import schedules
@@ -54,6 +57,7 @@ def build(settings: Settings) -> dg.Definitions:
 def define(installation: Installation, settings: Settings) -> dg.Definitions:
     """Return the definitions over an installation that is assembled already."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
+    installation, found = resources(installation)
     today = date.fromisoformat(installation.today())
     first = settings.first_day or first_day(installation)
     if first > today:
@@ -86,13 +90,19 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
         for spec in ([part] if isinstance(part, dg.AssetSpec) else part.specs)
         if spec.partitions_def is not None
     }
+    copies = replicas(installation, settings, partitions)
+    pruning = prune_job()
     return dg.Definitions(
         assets=[
             *dg.map_asset_specs(partial(described, plan=plan, settings=settings), assets),
             drills[0],
+            *(part for part in copies if not isinstance(part, dg.AssetChecksDefinition)),
         ],
-        asset_checks=[*(part for part in parts if isinstance(part, dg.AssetChecksDefinition)), drills[1]],
-        jobs=[*made.values(), labelled_job(), archiving, *restore_jobs(), drilling],
+        asset_checks=[
+            *(part for part in (*parts, *copies) if isinstance(part, dg.AssetChecksDefinition)),
+            drills[1],
+        ],
+        jobs=[*made.values(), labelled_job(), archiving, *restore_jobs(), drilling, pruning],
         schedules=[
             *schedules(installation, plan, made),
             drill_schedule(installation, plan, drilling),
@@ -105,8 +115,10 @@ def define(installation: Installation, settings: Settings) -> dg.Definitions:
             seal_after(installation, plan, made),
             reconcile(installation, partitions),
             report_drills(installation),
+            prune_daily(installation, plan, pruning),
+            *(replication(installation, partitions) if copies else []),
         ],
-        resources=resources(installation),
+        resources=found,
         executor=dg.in_process_executor,
     )
 

@@ -23,7 +23,7 @@ from bookreader_backup_assets.assembly import drill_ground
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.drill import PARTIAL, SYSTEM, DrillReport
 from bookreader_backup_assets.core.errors import RefusedError
-from bookreader_backup_assets.defs.reconcile import SETTLED, evaluation, known, latest_outcomes
+from bookreader_backup_assets.defs.reconcile import SETTLED, known, latest_outcomes, report_check
 from bookreader_backup_assets.defs.sensors import under_way
 from bookreader_backup_assets.defs.steps import check_result, check_specs, failures_shown
 from bookreader_backup_assets.plan import Plan
@@ -167,14 +167,14 @@ def report_unknown_drills(installation: Installation, instance: dg.DagsterInstan
     for entry in reports_of(installation, month, catalog):
         settled = installation.now() - entry.captured_at > SETTLED
         unchecked = catalog.standing(entry).verdict is None and not settled
-        if unchecked or known(instance, month, entry):
+        if unchecked or known(instance, KEY, month, entry):
             continue
         metadata = drill_metadata(entry, read_report(installation, entry))
         instance.report_runless_asset_event(
             dg.AssetMaterialization(KEY, partition=month_of(installation, entry), metadata=metadata)
         )
         for outcome in latest_outcomes(catalog, entry).values():
-            instance.report_runless_asset_event(evaluation(KEY, month, entry, outcome))
+            report_check(instance, KEY, month, entry, outcome)
         reported.append(entry.name)
     return reported
 

@@ -12,7 +12,7 @@ from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.components.logs import LOGS
 from bookreader_backup_assets.core.hour import HOUR, begin_of, key_of
 from bookreader_backup_assets.defs.jobs import job_name
-from bookreader_backup_assets.defs.reconcile import evaluation
+from bookreader_backup_assets.defs.reconcile import report_check
 from bookreader_backup_assets.defs.schedules import GRACE
 from bookreader_backup_assets.defs.sensors import PARTITION, UNFINISHED
 from bookreader_backup_assets.defs.steps import check_specs, checked, entry_metadata, failures_shown
@@ -45,9 +45,7 @@ def logs(installation: Installation, hours: dg.HourlyPartitionsDefinition) -> li
         if mended is not None:
             after, proof = mended
             for outcome in proof.checks:
-                context.instance.report_runless_asset_event(
-                    evaluation(context.asset_key, after.set, after, outcome)
-                )
+                report_check(context.instance, context.asset_key, after.set, after, outcome)
         for problem in entry.problems:
             context.log.warning("%s: %s", problem.where, problem.what)
         return dg.MaterializeResult(

@@ -1,7 +1,7 @@
 """The vault is the truth and Dagster's log follows it: what was captured without Dagster is reported.
 
-That is what `backup --without-dagster` and `backup --label` made, what was adopted, and all that a vault
-holds whose Dagster storage is gone.
+That is what `backup --without-dagster` and `backup --label` made, what was adopted, what was pruned, and all
+that a vault holds whose Dagster storage is gone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome
 from bookreader_backup_assets.core.hour import is_hour
+from bookreader_backup_assets.defs.expired import report_removals
 from bookreader_backup_assets.defs.sensors import under_way
 from bookreader_backup_assets.defs.steps import check_metadata, entry_metadata, severity
 
@@ -38,6 +42,7 @@ def reconcile(installation: Installation, partitions: Partitions) -> dg.SensorDe
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         reported = report_unknown(installation, partitions, context.instance)
+        reported += report_removals(installation, context.instance)
         return dg.SkipReason(f"reported: {', '.join(reported)}" if reported else "nothing to report")
 
     return sensor
@@ -64,7 +69,7 @@ def report(catalog: Catalog, instance: dg.DagsterInstance, partition: str, entry
     metadata = entry_metadata(entry, new=entry.set == partition)
     instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
     for outcome in latest_outcomes(catalog, entry).values():
-        instance.report_runless_asset_event(evaluation(key, partition, entry, outcome))
+        report_check(instance, key, partition, entry, outcome)
 
 
 def unknown(
@@ -80,10 +85,11 @@ def unknown(
     """
     held = catalog.sets_of(asset)
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        held &= set(definition.get_partition_keys(current_time=installation.now()))
+        held &= keys_of(definition, installation, instance)
     if not held:
         return
-    materialized = instance.get_materialized_partitions(dg.AssetKey(asset.split("/")))
+    name = dg.AssetKey(asset.split("/"))
+    materialized = instance.get_materialized_partitions(name)
     for number, key in enumerate(sorted(held, reverse=True)):
         entry = catalog.of_day(asset, key)
         if entry is None or (number >= WINDOW and key in materialized):
@@ -92,8 +98,16 @@ def unknown(
         backfilled = busy and is_hour(key)  # its instant is old, and its run is at work
         settled = installation.now() - entry.captured_at > SETTLED and not backfilled
         unfinished = catalog.standing(entry).verdict is None or busy
-        if (settled or not unfinished) and not (key in materialized and known(instance, key, entry)):
+        if (settled or not unfinished) and not (key in materialized and known(instance, name, key, entry)):
             yield key, entry
+
+
+def keys_of(
+    definition: dg.PartitionsDefinition[Any], installation: Installation, instance: dg.DagsterInstance
+) -> set[str]:
+    """Return the keys that there are now."""
+    keys = definition.get_partition_keys(current_time=installation.now(), dynamic_partitions_store=instance)
+    return set(keys)
 
 
 def latest_outcomes(catalog: Catalog, entry: Entry) -> dict[str, Outcome]:
@@ -102,10 +116,9 @@ def latest_outcomes(catalog: Catalog, entry: Entry) -> dict[str, Outcome]:
     return {o.check: o for proof in proofs for o in proof.checks if o.check in entry.checks}
 
 
-def known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
+def known(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str, entry: Entry) -> bool:
     """Whether a materialization of that partition names the artifact."""
-    key = dg.AssetKey([entry.component, entry.artifact])
-    filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day])
+    filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
     for record in instance.fetch_materializations(filters, limit=50).records:
         materialization = record.asset_materialization
         named = materialization.metadata.get("artifact") if materialization else None
@@ -114,15 +127,29 @@ def known(instance: dg.DagsterInstance, day: str, entry: Entry) -> bool:
     return False
 
 
-def evaluation(key: dg.AssetKey, day: str, entry: Entry, outcome: Outcome) -> dg.AssetCheckEvaluation:
-    """Return an outcome as Dagster is told of it."""
-    return dg.AssetCheckEvaluation(
-        asset_key=key,
-        check_name=outcome.check,
-        passed=outcome.passed,
-        severity=severity(outcome),
-        description=outcome.message,
-        metadata=check_metadata(outcome, entry),
-        blocking=True,
-        partition=day,
+def report_check(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str, entry: Entry, outcome: Outcome
+) -> None:
+    """Tell Dagster of an outcome, about the latest materialization of a partition.
+
+    One that names no materialization stands beside it in the UI, and no automation goes by it.
+    """
+    filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    made = next(iter(instance.fetch_materializations(filters, limit=1).records), None)
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=outcome.check,
+            passed=outcome.passed,
+            severity=severity(outcome),
+            description=outcome.message,
+            metadata=check_metadata(outcome, entry),
+            blocking=True,
+            partition=partition,
+            target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+                storage_id=made.storage_id, run_id=made.run_id, timestamp=made.timestamp
+            )
+            if made
+            else None,
+        )
     )

@@ -20,7 +20,7 @@ from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
-from bookreader_backup_assets.core.errors import BackupError, RefusedError
+from bookreader_backup_assets.core.errors import BackupError, DamagedError, RefusedError
 from bookreader_backup_assets.plan import Plan
 from bookreader_backup_assets.settings import Settings
 
@@ -231,5 +231,5 @@ def failures_shown() -> Iterator[None]:
         raise dg.Failure(
             description=error.message + (f"\n{error.hint}" if error.hint else ""),
             metadata={"hint": error.hint} if error.hint else None,
-            allow_retries=not isinstance(error, RefusedError),
+            allow_retries=not isinstance(error, RefusedError | DamagedError),
         ) from error

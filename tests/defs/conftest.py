@@ -101,3 +101,13 @@ def planned(environ: dict[str, str], tmp_path: Path, clock: Clock) -> Callable[.
         return installation, plan, define(installation, settings)
 
     return made
+
+
+@pytest.fixture
+def away(planned: Callable[..., Any], nas: Path, clock: Clock, instance: dg.DagsterInstance) -> Any:
+    """An installation in June of 2026 with a NAS, where storage is wanted each day, and Redis on Sundays."""
+    from tests.defs.away import DAY, PLAN, Away
+
+    clock.set(f"{DAY}T03:10:00+02:00")
+    made = planned(PLAN, BACKUP_FIRST_DAY="2026-06-01", BACKUP_NAS=str(nas))
+    return Away(made, clock, instance)

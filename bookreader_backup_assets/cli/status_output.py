@@ -190,10 +190,12 @@ def _growth(fills: Growth) -> None:
     room = f"has {output.size(fills.free)} free" if fills.free is not None else f"({fills.why})"
     if fills.per_day is None:
         said = f"how fast it fills is told after {LEAST} days of backups"
-    elif fills.days_left is None:
-        said = "when it is full is not known" if fills.per_day else "not full at this rate: nothing was added"
-    else:
+    elif fills.days_left is not None:
         said = f"full in {until(fills)}"
+    elif fills.per_day > 0:
+        said = "when it is full is not known"
+    else:
+        said = f"not full at this rate: {'more goes than comes' if fills.per_day else 'nothing was added'}"
     taken = f", took {_rate(fills.per_day)} a day over {fills.days} days" if fills.per_day else ""
     output.say(f"the vault {room}{taken}: {said}")
 
@@ -209,4 +211,6 @@ def _history(seen: Status, planned: list[str]) -> None:
 
 
 def _rate(per_day: float | None) -> str:
-    return output.size(None if per_day is None else round(per_day))
+    if per_day is None:
+        return output.size(None)
+    return f"{'-' if per_day < 0 else ''}{output.size(abs(round(per_day)))}"

@@ -9,6 +9,7 @@ import pytest
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.growth import growth, history
 from bookreader_backup_assets.actions.largest import totalled
+from bookreader_backup_assets.actions.prune_records import Pruned, Removal, begin
 from bookreader_backup_assets.core.artifact import Companion, Entry
 from bookreader_backup_assets.core.errors import VaultError
 from bookreader_backup_assets.vaults.local import LocalVault
@@ -103,6 +104,25 @@ def test_what_does_not_grow_is_never_full(vault):
     assert (said.per_day, said.days_left, said.soon) == (0, None, False)
     nights(vault, 20, size=lambda ago: 1000 + ago)
     assert found(vault).per_day > 0
+
+
+def test_what_was_pruned_is_taken_off(vault):
+    """By the record: what went in the window and is older; not what came in it too, or is still there."""
+    nights(vault, 10)
+    keep(vault, "postgresql/dump", NOW - timedelta(days=9, hours=9), 5)
+
+    def went(days_ago, size, asset="postgresql/dump", artifact="gone"):
+        return Removal(artifact, asset, (), size, NOW - timedelta(days=days_ago), "because")
+
+    there = Catalog(vault).entries()[0].name
+    gone = (went(20, 40_000), went(30, 9000, "storage/archive"), went(3, 700), went(20, 9, artifact=there))
+    begin(vault, Pruned("", "i", "local", NOW - timedelta(days=1), removed=gone))
+    begin(vault, Pruned("", "i", "local", NOW - timedelta(days=12), removed=(went(20, 77),)))
+    begin(vault, Pruned("", "i", "nas", NOW - timedelta(days=1), removed=(went(20, 88),)))
+    said = found(vault)
+    assert (said.days, said.per_day) == (9, (9 * 1000 - 49_000) / 9)
+    assert [one.per_day for one in said.assets] == [(9 * 1000 - 40_000) / 9, -1000]
+    assert (said.days_left, said.soon) == (None, False)
 
 
 def test_an_artifact_of_the_future_tells_nothing(vault):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from bookreader_backup_assets.core.policy import Held, Keep, Policy
@@ -84,8 +84,11 @@ def _within(keep: Keep | None, members: Sequence[Dated], today: date) -> Iterato
     They are counted by asset, the verified ones, from the newest. What is not verified has the number 0, and
     is kept as long as fewer than all of them are newer: it has displaced nothing, and may be all there is.
     """
-    if keep is None or keep.days is not None:
-        oldest = date.min if keep is None or keep.days is None else today - timedelta(keep.days)
+    if keep is None:
+        yield from ((one, day, 0) for one, day in members)
+        return
+    if keep.days is not None:
+        oldest = date.fromordinal(max(1, today.toordinal() - keep.days))  # a million days are for ever
         yield from ((one, day, 0) for one, day in members if day >= oldest)
         return
     versions: dict[str, int] = {}
@@ -106,8 +109,6 @@ def _last_day(one: Held, zone: ZoneInfo) -> date:
 
 def _full(one: Held, policy: Policy) -> date | None:
     """Return the day of the last weekly full that an artifact is in."""
-    if not one.entry.regular:
-        return None
     days = [local_day(name, one.entry, policy.zone) for name in one.all_sets if is_day(name)]
     return max(filter(policy.full_on, days), default=None) if days else None
 

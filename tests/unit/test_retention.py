@@ -268,6 +268,12 @@ def test_no_limit_is_for_ever():
     ]
 
 
+def test_a_million_days_are_no_limit_either():
+    """Some plan will say it."""
+    policy = production(rows={"redis": Keep(10**9, "days")}, weekly=Keep(10**9, "weeks"), **WHOLE)
+    assert reasons(*nights("redis", [404, 0]), policy=policy) == ("of the last 1000000000 days",)
+
+
 def test_what_has_no_row_is_not_removed():
     """Nobody gave it a limit: a component that the plan no longer has, or a vault that it was not for."""
     held = nights("redis", [400, 0])
@@ -332,17 +338,28 @@ def test_one_unchanged_artifact_does_not_keep_the_manifests_of_a_year():
     assert min(kept) == "backup_set/manifest_2026-02-01_02-00-00.x"  # of the set that captured it
 
 
+def test_the_manifest_of_a_full_lives_as_long_as_the_full():
+    """Also where all that is left of it is what it found unchanged."""
+    policy = production(rows={"config": Keep(1, "versions")}, **WHOLE)
+    config = held_of("config", ago(300), sets=[str(TODAY - timedelta(day)) for day in range(100)])
+    said = why([config, *nights("weekly", [34, 27, 6]), *nights("manifest", [27, 26, 0])], policy)
+    assert [bool(because) for because in said.values()] == [True, False, True, True, False, True, True]
+
+
 def test_archives_that_an_archive_needs_are_kept():
     """Transitively; and what nothing kept needs goes."""
     full = held_of("storage", ago(40))
     first = held_of("storage", ago(12), needs=[full.entry.name])
+    again = held_of("storage", ago(0, 1), needs=[first.entry.name])
     last = held_of("storage", ago(0), needs=[first.entry.name, "storage/of_another_vault.x"])
+    itself = Held(again.entry, True, again.sets, again.needs | {again.entry.name})
     other = held_of("storage", ago(41), needs=[full.entry.name])
-    held = [other, full, first, last]
+    held = [other, full, first, itself, last]
     assert list(why(held).values()) == [
         (),
         ("storage/archive of 2026-11-16 needs it",),
         ("storage/archive of 2026-11-28 needs it",),
+        ("of the last 7 days",),
         ("of the last 7 days", "newest verified storage/archive"),
     ]
 
@@ -512,6 +529,7 @@ def test_a_clock_that_is_behind_removes_nothing():
         " now: set the clock right; if it is right, take away what was captured while it was wrong"
     )
     assert refused([*held, held_of("redis", NOW + timedelta(minutes=5))]) == ()
+    assert len(refused([*held, held_of("redis", NOW + timedelta(days=400))])) == 1
 
 
 def test_a_clock_that_is_far_ahead_removes_nothing():

@@ -25,6 +25,7 @@ from bookreader_backup_assets.vaults.s3_place import Bucket
 
 OFFSITE = "offsite"
 _AT_ONCE = 16
+_LATELY = timedelta(hours=12)  # what was locked within them is not locked anew: a run a day renews each once
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def renew(installation: Installation) -> Iterator[Renewed]:
     require_locks(Reached.of(bucket(installation)), rows)
     for lock in locks(installation):
         until = installation.now() + timedelta(days=lock.days)
-        if not (short := lock.short(until)):
+        if not (short := lock.short(until - _LATELY)):
             continue
         error = None
         try:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from bookreader_backup_assets.core.errors import VaultError
 from bookreader_backup_assets.core.lifecycle import Rule
 from bookreader_backup_assets.vaults.s3_access import Access
-from bookreader_backup_assets.vaults.s3_errors import REFUSED, answered, code_of, errors
+from bookreader_backup_assets.vaults.s3_errors import REFUSED, code_of, errors
 
 UNKNOWN = ("NotImplemented", "XNotImplemented", "501", "MethodNotAllowed", "405")
 """What services say that do not have something at all."""
@@ -62,18 +62,19 @@ def change(client: Any, access: Access, ours: Sequence[Rule], *, own_ids: str, f
 
 def apply(client: Any, access: Access, wanted: Change) -> None:
     """Set the rules, and read them back. Raises `VaultError`, also where the service has kept others."""
-    try:
-        client.put_bucket_lifecycle_configuration(
-            Bucket=access.bucket, LifecycleConfiguration=wanted.document
-        )
-    except ClientError as error:
-        if code_of(error) in REFUSED:
+    with errors(access.where):
+        try:
+            client.put_bucket_lifecycle_configuration(
+                Bucket=access.bucket, LifecycleConfiguration=wanted.document
+            )
+        except ClientError as error:
+            if code_of(error) not in REFUSED:
+                raise
             raise VaultError(
                 f"{access.where} does not allow s3:PutLifecycleConfiguration",
                 hint="no key of this program should: run it once with an administrator's, or set what "
                 "`bookreader-backup offsite apply-lifecycle --plan --json` prints",
             ) from None
-        raise answered(error, access.where) from None
     there = {rule.id: rule for rule in read(client, access) or ()}
     if lacking := [rule.id for rule in wanted.ours if there.get(rule.id) != rule]:
         raise VaultError(

@@ -402,6 +402,18 @@ def test_locked_artifacts_stay_as_long_as_the_lock():
     assert reasons(held_of("redis", ago(10), locked=NOW), *newest) == ()
 
 
+def test_what_an_unfinished_deed_holds_stays():
+    """With what it needs, as any other that is kept."""
+    full = held_of("storage", ago(60))
+    one = held_of("storage", ago(40), needs=[full.entry.name])
+    undo = Held(one.entry, True, one.sets, one.needs, held_by=("the restore x can still be undone",))
+    said = list(why([full, undo, *nights("storage", [0])]).values())
+    assert said[:2] == [
+        ("storage/archive of 2026-10-19 needs it",),
+        ("the restore x can still be undone",),
+    ]
+
+
 def test_the_newest_verified_of_an_asset_stays():
     """However old; and beside it the newest, which was not proven, but may be all there is of that day."""
     policy = production(objectives={}, **WHOLE)

@@ -1,8 +1,8 @@
 """The seekable `.tar.gz`, written: an ordinary one, made of gzip members cut at file boundaries.
 
-Members hold about 8 MB of tar and are hashed and compressed side by side. `tar -xzf` reads the archive
-from its start; with the index one file comes back by reading only the members it lies in. The bytes
-depend on the tree alone, not on the number of threads.
+Members hold about 1 MB of tar, or up to 8 MB of one larger file, and are hashed and compressed side by
+side. `tar -xzf` reads the archive from its start; with the index one file comes back by reading only the
+members it lies in. The bytes depend on the tree alone, not on the number of threads.
 
 A header says its file's size, so a file of up to one member is read whole before its header is
 written. A larger one is held to the size it was listed with: cut if it grew, padded with zeros if it
@@ -25,6 +25,7 @@ from bookreader_backup_assets.runners.base import Tree, TreeItem
 from bookreader_backup_assets.runners.tree import CHANGED, as_text
 
 SUFFIX = ".tar.gz"
+_SHARED = 8  # files share a member of this part of the largest: 1 MB is fetched for one of them, not 8
 _GZIP = 31  # zlib's window bits for a gzip header
 _SAMPLES, _SAMPLE = 16, 8192  # 1.6 % of a member
 
@@ -210,7 +211,7 @@ class Archiver:
 
     def _room(self, size: int) -> Iterator[_Block]:
         """End the block unless it is new, or takes so many more bytes."""
-        if self._block.plain and len(self._block.plain) + tar.BLOCK + size > gzip.MEMBER:
+        if self._block.plain and len(self._block.plain) + tar.BLOCK + size > gzip.MEMBER // _SHARED:
             yield self._block
             self._block = _Block()
 

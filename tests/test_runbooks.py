@@ -28,7 +28,7 @@ from tests.fixtures.living import Living, with_settings
 from tests.fixtures.pages import RUNBOOKS, blocks
 
 PROGRAM = Path(sys.executable).with_name("bookreader-backup")
-OTHERS = {"without-this-program.md", "first-day.md", "key.md", "adopt.md"}
+OTHERS = {"without-this-program.md", "first-day.md", "key.md", "adopt.md", "from-offsite.md"}
 MARKS = {"run", "restored", "undone", "killed"}
 LINE = re.compile(r"^ *(bookreader-backup .*)$", re.MULTILINE)
 REPORT = re.compile(r"2025-10-24_05-10-00_[a-z]+")

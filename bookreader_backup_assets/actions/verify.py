@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bookreader_backup_assets.actions.capture import OF_EVERY_ARTIFACT
-from bookreader_backup_assets.actions.installation import Installation
+from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.program_log import note_checks
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components.base import Component
 from bookreader_backup_assets.core.artifact import Entry, Proof
 from bookreader_backup_assets.core.check import Outcome, failed, inconclusive, passed
 from bookreader_backup_assets.core.errors import DamagedError, KeyMissingError, NotFoundError
+from bookreader_backup_assets.core.manifest import SAME_BYTES
 from bookreader_backup_assets.core.streams import Progress
 
 
@@ -28,21 +29,33 @@ def verify(
 
     Damage is an outcome. Raises only what is wrong with this machine, such as a full vault.
     """
+    return installation.keep(prove(installation, component, entry, names=names))
+
+
+def prove(
+    installation: Installation,
+    component: Component,
+    entry: Entry,
+    *,
+    names: Iterable[str] | None = None,
+) -> Proof:
+    """Make the checks as `verify` does, and return the proof, which is not stored yet.
+
+    Of a copy in a vault away from this host it says, too, that it has the captured bytes, or others.
+    """
     wanted = list(names) if names is not None else list(entry.checks)
     started = time.monotonic()
     with installation.watch(f"verifying {entry.asset}", entry.size) as progress:
         outcomes = tuple(_timed(_outcomes(installation, component, entry, wanted, progress)))
     note_checks(installation.log, entry.name, outcomes)
-    return installation.keep(
-        Proof(
-            installation=installation.id,
-            artifact=entry.name,
-            sha256=entry.sha256,
-            at=installation.now(),
-            checks=outcomes,
-            host=installation.host,
-            seconds=round(time.monotonic() - started, 3),
-        )
+    return Proof(
+        installation=installation.id,
+        artifact=entry.name,
+        sha256=entry.sha256,
+        at=installation.now(),
+        checks=outcomes,
+        host=installation.host,
+        seconds=round(time.monotonic() - started, 3),
     )
 
 
@@ -65,7 +78,10 @@ def _outcomes(
     if "not_empty" in wanted:
         yield _not_empty(installation, entry)
     if "sha256" in wanted:
-        yield _sha256(stored)
+        outcome = _sha256(stored)
+        yield outcome
+        if installation.vault.name != LOCAL:
+            yield replace(outcome, check=SAME_BYTES)
 
 
 def _not_empty(installation: Installation, entry: Entry) -> Outcome:

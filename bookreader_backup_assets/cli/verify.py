@@ -9,12 +9,13 @@ import click
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_report import DrillComponent
+from bookreader_backup_assets.actions.installation import LOCAL
 from bookreader_backup_assets.actions.seal import ManifestComponent
-from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.actions.verify import prove
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
 from bookreader_backup_assets.components.base import Component
-from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.core.errors import RefusedError, VaultError
 from bookreader_backup_assets.core.hour import is_hour
 from bookreader_backup_assets.settings import load_settings
 
@@ -27,7 +28,8 @@ from bookreader_backup_assets.settings import load_settings
 def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) -> None:
     """Verify a SET (default: the newest): every artifact is read again, and restored where that is its check.
 
-    What is found is kept beside each artifact as a proof. Exit status 1 if anything failed.
+    What is found is kept beside each artifact as a proof; where another vault than the local one takes none,
+    it is printed all the same. Exit status 1 if anything failed.
     """
     installation = replace(assemble(load_settings()), watch=output.watch).reading(vault)
     catalog = Catalog(installation.vault)
@@ -46,15 +48,23 @@ def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) ->
     if not held + still:
         sets = catalog.sets()
         raise RefusedError(f"there is no set {chosen!r}", hint=f"there are: {', '.join(sets[-5:])}")
-    rows, documents = [], []
+    rows, documents, unkept = [], [], ""
     for entry in held + still:
         made: dict[str, Component] = {manifests: ManifestComponent(), "assurance": DrillComponent()}
         component = made.get(entry.component) or installation.component(entry.asset)
-        proof = verify(installation, component, entry)
+        proof = prove(installation, component, entry)
+        try:
+            installation.keep(proof)
+        except VaultError as error:
+            if vault == LOCAL:
+                raise
+            unkept = error.message
         documents.append({"artifact": entry.name, "checks": [asdict(outcome) for outcome in proof.checks]})
         rows += [
             [entry.asset, o.check, str(o.verdict), output.span(o.seconds), o.message] for o in proof.checks
         ]
+    if unkept:
+        click.echo(f"what was found is not kept as a proof: {unkept}", err=True)
     if as_json:
         output.say_json({"set": chosen, "artifacts": documents})
     else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -583,3 +584,77 @@ def test_the_policies_are_enough_and_no_more(iam_server, environ, installation, 
     there = {entry.name for entry in Catalog(host.outside["offsite"].vault(host.id)).entries()}
     assert {entry.name for entry in old} & there == set()
     assert {entry.name for entry in new} <= there
+
+
+def test_the_page_has_the_policies_as_they_are_printed():
+    """Whoever copies them from there gets what the program would print."""
+    page = (Path(__file__).parents[2] / "docs/reference/offsite.md").read_text(encoding="utf-8")
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    assert blocks == [s3_policies.writer("BUCKET"), s3_policies.pruner("BUCKET")]
+
+
+AWS = """
+import fnmatch, os, sys
+from pathlib import Path
+import boto3
+client = boto3.session.Session(os.environ["KEY"], os.environ["SECRET"], region_name="us-east-1").client(
+    "s3", endpoint_url=os.environ["ENDPOINT"]
+)
+words = [word for word in sys.argv[1:] if word != "--recursive"]
+bucket, prefix = words[2].removeprefix("s3://").split("/", 1)
+assert words[:1] == ["s3"] and words[1] in ("ls", "cp") and len(words) == (3 if words[1] == "ls" else 4)
+if words[1] == "ls":
+    for one in client.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/").get("CommonPrefixes", []):
+        print("PRE", one["Prefix"].removeprefix(prefix))
+    sys.exit()
+pairs = [(prefix, Path(words[3]))]
+if "--recursive" in sys.argv:
+    there = client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    pairs = [(one["Key"], Path(words[3]) / one["Key"].removeprefix(prefix)) for one in there]
+for key, path in pairs:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    client.download_file(bucket, key, str(path))
+"""
+"""What the page uses of the `aws` command, which is not installed here."""
+
+
+def test_a_set_comes_back_by_hand(with_bucket, bucket, installation, system, tmp_path):
+    """The page's commands, with no program of ours: fetched by the manifest, compared, decrypted."""
+    copied(installation, "postgresql/dump", "redis/rdb", "storage/archive")
+    page = (Path(__file__).parents[2] / "docs/reference/offsite.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (script,) = (block for block in blocks if "aws s3 ls" in block)
+    for placeholder, value in (
+        ("BUCKET", bucket.bucket),
+        ("INSTALLATION", installation.id),
+        ("2025-10-24", installation.today()),
+        ("postgresql/bookreader_", f"postgresql/{system.database.replace('_', '-')}_"),
+    ):
+        script = script.replace(placeholder, value)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/aws").write_text(f"#!{sys.executable}\n{AWS}")
+    (tmp_path / "bin/aws").chmod(0o700)
+    (tmp_path / "backup_key").write_bytes(Path(with_bucket["BACKUP_KEY_FILE"]).read_bytes())
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+            "KEY": bucket.key_id.reveal(),
+            "SECRET": bucket.secret_key.reveal(),
+            "ENDPOINT": bucket.endpoint,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert installation.id in done.stdout
+    assert "FAILED" not in done.stdout
+    assert (tmp_path / "copy/dump.rdb").read_bytes().startswith(b"REDIS")
+    assert (tmp_path / "copy/bookreader.dump").read_bytes().startswith(b"PGDMP")
+    files = [path for path in system.storage.rglob("*") if path.is_file()]
+    found = {path.name: path.read_bytes() for path in (tmp_path / "copy").rglob("*.bin")}
+    assert found == {path.name: path.read_bytes() for path in files}

@@ -135,6 +135,7 @@ def _spawn(
         "-s3.autoCreateBucket=false",  # a bucket that is not there is an error, as elsewhere
         "-master.telemetry=false",  # it asks nobody outside
         "-volume.preStopSeconds=0",  # there is nobody to tell
+        "-master.volumeSizeLimitMB=128",  # every bucket has some, and a small disk few large ones
         f"-filer.localSocket={near / 'filer'}", f"-s3.localSocket={near / 's3'}",
     ]  # fmt: skip
     with open(folder / "s3.log", "wb") as log:

@@ -20,8 +20,8 @@ from bookreader_backup_assets.vaults.s3_errors import errors
 from bookreader_backup_assets.vaults.s3_key import Key, uploads
 from bookreader_backup_assets.vaults.s3_upload import Upload
 
-FOR_EVER = datetime.max.replace(tzinfo=UTC)
-"""Until when a legal hold lasts."""
+FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Until when a legal hold lasts: far away, and still a date in every timezone."""
 
 _writing: set[tuple[str, str, str]] = set()  # what this process writes now
 _lock = threading.Lock()

@@ -90,6 +90,11 @@ _ANSWERS = (
         _LATER,
     ),
     _Answer(
+        ("InvalidObjectState",),
+        "{name} is in an archive of {where}, from which it has to be fetched before it can be read",
+        "`aws s3api restore-object`, or the service's console, takes hours; the other vaults may have it",
+    ),
+    _Answer(
         DAMAGED,
         "{where} received other bytes than were sent{of_name}",
         "run it again; if it comes back, suspect this machine's memory, or what changes bytes on the way",

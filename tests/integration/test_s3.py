@@ -31,6 +31,7 @@ from bookreader_backup_assets.vaults.base import Stored
 from bookreader_backup_assets.vaults.s3 import FOR_EVER, S3Vault
 from bookreader_backup_assets.vaults.s3_access import Access
 from bookreader_backup_assets.vaults.s3_parts import composite
+from tests.fixtures.faulty import Faulty
 from tests.fixtures.missing import missing
 from tests.fixtures.s3 import BrokeError, Source, changed, fresh_prefix, raw
 
@@ -611,6 +612,32 @@ def test_a_deleted_file_leaves_no_version(locking_bucket):
     assert left.get("DeleteMarkers", []) == []
     with pytest.raises(NotFoundError):
         vault.delete(NAME)
+
+
+def test_a_delete_that_fails_half_way_brings_nothing_old_back(locking_bucket, s3_server):
+    """The newest version goes last: what is under the name is what was there, or nothing."""
+    vault = S3Vault(locking_bucket, fresh_prefix())
+    vault.put(NAME, [b"first"])
+    where = {"Bucket": locking_bucket.bucket, "Key": vault.prefix + NAME}
+    for content in (b"second", b"third"):
+        raw(vault).put_object(**where, Body=content)
+    with Faulty.before(s3_server.endpoint) as proxy:
+        proxy.fail("DELETE object", answer=403, code="AccessDenied", skip=2)
+        behind = changed(vault, endpoint=proxy.endpoint)
+        with pytest.raises(VaultError, match="s3:DeleteObjectVersion"):
+            behind.delete(NAME)
+        assert b"".join(behind.open(NAME)) == b"third"
+        behind.delete(NAME)
+    assert list(vault.list()) == []
+
+
+def test_an_archived_file_is_no_missing_one(behind, faulty):
+    """In a class that has to be fetched first: it says so, and how."""
+    behind.put(NAME, [SMALL])
+    faulty.fail("GET object", answer=403, code="InvalidObjectState")
+    with pytest.raises(VaultError, match="archive") as failed:
+        list(behind.open(NAME))
+    assert "restore-object" in failed.value.hint
 
 
 def test_only_the_pruning_account_deletes(offsite):

@@ -65,9 +65,8 @@ def test_unfinished_uploads_end_after_a_week():
 
 
 def test_what_was_overwritten_stays_as_long_as_anything_is_kept():
-    """With versions, an overwritten copy can be had back for the plan's longest time, and 30 days at least."""
-    nights = {True: 90, False: None}
-    for versioned, days in nights.items():
+    """An overwritten copy can be had back for the longest time of the plan, and 30 days at least."""
+    for versioned, days in ((True, 90), (False, None)):
         ours = wanted(ID, PREFIX, PROBES, POLICY, ROWS, versioned=versioned)
         assert next((rule.noncurrent for rule in ours if rule.noncurrent), None) == days
     ours = wanted(ID, PREFIX, PROBES, POLICY, ("weekly",), versioned=True)

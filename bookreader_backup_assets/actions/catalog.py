@@ -51,10 +51,11 @@ class Catalog:
     _read: bool = field(default=False, repr=False)
     _now: datetime | None = field(default=None, repr=False)
 
-    def at(self, now: datetime) -> Catalog:
+    def at(self, now: datetime | None) -> Catalog:
         """Return the same reading as of an instant: what claims to be from later than that is `ahead`.
 
-        A clock that was ahead once must not have its artifacts count as the newest ever after.
+        A clock that was ahead once must not have its artifacts count as the newest ever after. Of no instant
+        (None), nothing is.
         """
         self._load()
         return replace(self, _now=now)

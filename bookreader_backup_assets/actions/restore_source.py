@@ -42,19 +42,20 @@ def choose(catalog: Catalog, asset: str, from_set: str) -> Entry:
 def pick(catalog: Catalog, asset: str, from_set: str) -> Entry:
     """Return the newest verified artifact of `asset` in a set, or of all there are, or else the newest.
 
-    Safety captures and other labelled sets are taken only by their id, and so is what a catalog `at` an
-    instant knows to be ahead of it. Raises `RefusedError` if there is none.
+    Safety captures and other labelled sets are taken only by their id. What a catalog `at` an instant knows
+    to be ahead of it is taken where there is nothing else: it may be this clock that is wrong. Raises
+    `RefusedError` if there is none.
     """
     if from_set == LATEST:
-        entry = catalog.newest(asset, verified=True) or catalog.newest(asset)
+        readings = (catalog, catalog.at(None))
+        found = (one.newest(asset, verified=True) or one.newest(asset) for one in readings)
+        entry = next(filter(None, found), None)
     else:
         own = catalog.entries(asset=asset, set_id=from_set)
         entry = _best(catalog, asset, from_set) or (own[-1] if own else None)
     if entry is None:
         sets = catalog.sets(asset)
         there = f"there are: {', '.join(sets[-5:])}" if sets else "the vault has no artifact of it"
-        if from_set == LATEST and catalog.ahead(asset):
-            there = f"{from_the_future(catalog, asset)}; it can be named: --from SET"
         raise RefusedError(f"the set {from_set!r} has no {asset}", hint=there)
     return entry
 
@@ -105,11 +106,11 @@ def _failure(catalog: Catalog, entry: Entry) -> str:
 def newest_set(catalog: Catalog, assets: Sequence[str]) -> str:
     """Return the newest day's set that has every asset verified, or else the newest there is; "" for none.
 
-    Of a catalog `at` an instant, none that is ahead of it.
+    Of a catalog `at` an instant, none that is ahead of it, unless all are.
     """
     held_in = set[str]().union(*(catalog.sets_of(asset) for asset in assets))
-    known = (held_in or {*catalog.sets()}) - catalog.sets_ahead()
-    days = sorted((one for one in known if label_of(one) is None), reverse=True)
+    every = {one for one in held_in or catalog.sets() if label_of(one) is None}
+    days = sorted(every - catalog.sets_ahead() or every, reverse=True)
     for day in days:
         held = [_best(catalog, asset, day) for asset in assets]
         if all(_is_good(catalog, entry) for entry in held):

@@ -18,7 +18,7 @@ from bookreader_backup_assets.actions.restore_source import (
 from bookreader_backup_assets.actions.verify import verify
 from bookreader_backup_assets.core.artifact import Proof
 from bookreader_backup_assets.core.check import passed
-from bookreader_backup_assets.core.errors import DamagedError, RefusedError
+from bookreader_backup_assets.core.errors import DamagedError
 from bookreader_backup_assets.core.manifest import UNCHANGED
 
 ASSET = "config/archive"
@@ -103,15 +103,20 @@ def test_what_a_wrong_clock_made_is_passed_over_and_named(installation, ahead):
 
 
 def test_what_a_wrong_clock_made_can_be_named(installation, ahead):
-    """It may be all there is: its id restores it, and without one the clock is named."""
+    """By its id; and where it is all there is: then this clock may be the wrong one, and that is said."""
     good, wrong = ahead
     catalog = Catalog(installation.vault).at(installation.now())
     assert choose(catalog, ASSET, FUTURE) == wrong
     assert plan(installation, "config", FUTURE).artifact == wrong.name
     installation.vault.delete(good.entry_name)
-    with pytest.raises(RefusedError, match="has no config/archive") as refused:
-        plan(installation, "config")
-    assert f"{wrong.name}: captured in the future" in refused.value.hint
+    planned = plan(installation, "config")
+    assert planned.artifact == wrong.name
+    assert f"{wrong.name}: captured in the future" in planned.preview.notes[0]
+    assert "the clock was wrong, or is" in planned.preview.notes[0]
+    assert newest_set(Catalog(installation.vault).at(installation.now()), [ASSET]) == FUTURE
+    (age,) = ages(catalog, HOURS, installation.now())
+    assert age.good, "of a reading from before the other was gone"
+    assert not ages(Catalog(installation.vault), HOURS, installation.now())[0].good
 
 
 def test_five_minutes_are_none(installation, ahead, clock):

@@ -8,6 +8,9 @@ from bookreader_backup_assets.actions.examine import Finding
 from bookreader_backup_assets.actions.installation import VAULTS, Installation
 from bookreader_backup_assets.core.errors import BackupError
 
+_OFFSITE = "offsite"
+_WHOSE = "set BACKUP_OFFSITE_INSTALLATION to one that is there, or to none"
+
 
 def examine_outside(installation: Installation) -> Iterator[Finding]:
     """Yield a finding for each vault that the plan wants or settings name, and for whoever else is there.
@@ -27,7 +30,10 @@ def examine_outside(installation: Installation) -> Iterator[Finding]:
             "there, with copies of this installation" if own in there else "there, with nothing of ours yet"
         )
         yield Finding(name, good=True, seen=seen)
-        if others := [one for one in there if one != own]:
+        if outside.reads in there or (outside.reads and name == _OFFSITE):
+            found = "read from here" if outside.reads in there else "to be read from here, and not there"
+            yield Finding(f"{name} of another", outside.reads in there, f"{outside.reads}: {found}", _WHOSE)
+        if others := [one for one in there if one not in (own, outside.reads)]:
             yield Finding(
                 f"{name} of others",
                 good=True,

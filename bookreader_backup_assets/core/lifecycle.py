@@ -132,12 +132,12 @@ def audit(rules: Iterable[Rule], kept: Sequence[Kept]) -> Iterator[Concern]:
 
 def audit_terms(classes: Mapping[str, str]) -> Iterator[Concern]:
     """Yield the rows of the plan (row to storage class) whose copies cannot be read when they are needed."""
-    for row, kind in classes.items():
-        if kind in OUT_OF_REACH:
+    for kind in OUT_OF_REACH:
+        if rows := [row for row, asked in classes.items() if asked == kind]:
             yield Concern(
-                f"plan, row {row}",
-                f"its copies go into {kind}, where nothing is read at once: no check, no drill, no restore",
-                'set storage_class = "GLACIER_IR" or "STANDARD_IA" in the plan',
+                f"class {kind} in the plan",
+                f"nothing there is read at once, by no check, drill or restore: {', '.join(rows)}",
+                'set storage_class = "GLACIER_IR" or "STANDARD_IA" in these rows',
             )
 
 

@@ -16,15 +16,20 @@ from bookreader_backup_assets.vaults.s3_errors import REFUSED, code_of, errors
 UNKNOWN = ("NotImplemented", "XNotImplemented", "501", "MethodNotAllowed", "405")
 """What services say that do not have something at all."""
 _NONE = "NoSuchLifecycleConfiguration"
+_SIZE = "TransitionDefaultMinimumObjectSize"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of a bucket's rules: `others` stay as they are, `ours` replace `was`."""
+    """What is to become of a bucket's rules: `others` stay as they are, `ours` replace `was`.
+
+    `besides` is what the bucket says of all its rules, which has to be said again.
+    """
 
     others: tuple[dict[str, Any], ...]
     was: tuple[Rule, ...]
     ours: tuple[Rule, ...]
+    besides: dict[str, str]
 
     @property
     def is_none(self) -> bool:
@@ -40,7 +45,7 @@ class Change:
 def read(client: Any, access: Access) -> list[Rule] | None:
     """Return the rules of a bucket; None where the service has no such thing. Raises `VaultError`."""
     found = _read(client, access)
-    return None if found is None else [_parsed(one) for one in found]
+    return None if found is None else [_parsed(one) for one in found.get("Rules", ())]
 
 
 def change(client: Any, access: Access, ours: Sequence[Rule], *, own_ids: str, folder: str) -> Change | None:
@@ -51,12 +56,13 @@ def change(client: Any, access: Access, ours: Sequence[Rule], *, own_ids: str, f
     found = _read(client, access)
     if found is None:
         return None
-    parsed = [(one, _parsed(one)) for one in found]
+    parsed = [(one, _parsed(one)) for one in found.get("Rules", ())]
     own = [rule.id.startswith(own_ids) and rule.prefix.startswith(folder) for _, rule in parsed]
     return Change(
         tuple(raw for (raw, _), is_own in zip(parsed, own, strict=True) if not is_own),
         tuple(rule for (_, rule), is_own in zip(parsed, own, strict=True) if is_own),
         tuple(ours),
+        {_SIZE: found[_SIZE]} if _SIZE in found else {},
     )
 
 
@@ -65,7 +71,7 @@ def apply(client: Any, access: Access, wanted: Change) -> None:
     with errors(access.where):
         try:
             client.put_bucket_lifecycle_configuration(
-                Bucket=access.bucket, LifecycleConfiguration=wanted.document
+                Bucket=access.bucket, LifecycleConfiguration=wanted.document, **wanted.besides
             )
         except ClientError as error:
             if code_of(error) not in REFUSED:
@@ -83,17 +89,17 @@ def apply(client: Any, access: Access, wanted: Change) -> None:
         )
 
 
-def _read(client: Any, access: Access) -> list[dict[str, Any]] | None:
+def _read(client: Any, access: Access) -> dict[str, Any] | None:
     with errors(access.where):
         try:
-            found = client.get_bucket_lifecycle_configuration(Bucket=access.bucket)
+            found: dict[str, Any] = client.get_bucket_lifecycle_configuration(Bucket=access.bucket)
         except ClientError as error:
             if code_of(error) == _NONE:
-                return []
+                return {}
             if code_of(error) in UNKNOWN:
                 return None
             raise
-    return list(found.get("Rules", []))
+    return found
 
 
 def _parsed(raw: dict[str, Any]) -> Rule:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bookreader_backup_assets.vaults.s3_bucket import Features, Reached, features
 from bookreader_backup_assets.vaults.s3_errors import code_of, errors
 from bookreader_backup_assets.vaults.s3_place import FOLDER
-from bookreader_backup_assets.vaults.s3_trial import Manner, RefusedManner, Sent, Trial
+from bookreader_backup_assets.vaults.s3_trial import Manner, RefusedManner, Sent, Trial, in_manner
 
 PROBES = f"{FOLDER}.probe/"
 """Under this, everything that is tried lies: no installation has such an id."""
@@ -89,7 +89,7 @@ def probe(
         sending = _sending(trial, asked)
         yield sending
         if sending.works is not None:
-            yield from (_storage_class(trial, name) for name in classes)
+            yield from (_storage_class(trial, sending.works, name) for name in classes)
             yield _reading(trial)
     finally:
         deletion = _remove(trial)
@@ -129,11 +129,11 @@ def _try(trial: Trial, manner: Manner) -> tuple[Sent | None, str]:
         return None, error.said
 
 
-def _storage_class(trial: Trial, name: str) -> StorageClass:
-    where = trial.key()
+def _storage_class(trial: Trial, manner: Manner, name: str) -> StorageClass:
+    where, data = trial.key(), b"a class"
     with errors(trial.reached.access.where):
         try:
-            trial.put(where, b"a class", StorageClass=name)
+            trial.put(where, data, StorageClass=name, **in_manner(manner, data))
             there = trial.reached.client.head_object(**where)
         except ClientError as error:
             return StorageClass(name, "", code_of(error))

@@ -88,7 +88,7 @@ class Trial:
         with errors(self.reached.access.where):
             try:
                 first, data = self.key(), b"bookreader-backup doctor"
-                more = {**_sums(manner, data), **_asks(manner), **_absent(manner)}
+                more = in_manner(manner, data)
                 self.put(first, data, **more)
                 said = self._look(manner, first, {b64(hashlib.sha256(data).digest())})
                 if manner.conditional:
@@ -150,6 +150,11 @@ class Trial:
                 raise
         else:
             raise RefusedManner(IGNORED)
+
+
+def in_manner(manner: Manner, data: bytes) -> dict[str, str]:
+    """Return what a request is told to put `data` in a manner."""
+    return {**_sums(manner, data), **_asks(manner), **_absent(manner)}
 
 
 def _sums(manner: Manner, data: bytes) -> dict[str, str]:

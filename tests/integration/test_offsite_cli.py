@@ -261,6 +261,17 @@ def test_other_installations_are_named_and_left_alone(with_bucket, bucket):
     assert all(one.good for one in found.values())
 
 
+def test_the_installation_that_is_read_is_named(with_bucket):
+    """On a host that takes another's place it is the one that was set; one that is not there is a problem."""
+    installation = assembled({**with_bucket, "BACKUP_OFFSITE_INSTALLATION": "the-old-host"})
+    assert "not there" in problems(examine_outside(installation))["offsite of another"].seen
+    installation.outside["offsite"].vault("the-old-host").put("installation.json", [b"{}"])
+    found = {one.subject: one for one in examine_outside(installation)}
+    assert "read from here" in found["offsite of another"].seen
+    assert "offsite of others" not in found
+    assert all(one.good for one in found.values())
+
+
 # rules
 
 

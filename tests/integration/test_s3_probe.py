@@ -157,6 +157,18 @@ def test_versions_are_removed_too(locking_bucket):
     assert not {"Versions", "DeleteMarkers"} & there.keys()
 
 
+def test_what_a_bucket_locks_by_itself_is_left_and_said(locking_bucket):
+    """A default lock holds what was tried as well: it is named, and no error."""
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    connect(locking_bucket).put_object_lock_configuration(
+        Bucket=locking_bucket.bucket,
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule},
+    )
+    assert found(locking_bucket, Features).default_lock == "GOVERNANCE 1 days"
+    assert found(locking_bucket, Sending).because == {}
+    assert found(locking_bucket, Deletion).left > 0
+
+
 def test_an_account_that_may_not_delete_says_what_it_leaves(bucket):
     """It needs not: what was tried stays, in a folder that is named, and is no installation."""
     with particular(bucket.endpoint, Quirk(method="DELETE", status=403, code="AccessDenied")) as endpoint:

@@ -33,7 +33,7 @@ def test_what_is_not_mounted_is_refused(nas):
         lambda: vault.stat("kept"),
         lambda: vault.digest("kept"),
         lambda: vault.delete("kept"),
-        lambda: vault.free(),
+        vault.free,
         lambda: list(vault.unfinished()),
         lambda: vault.discard("kept"),
         lambda: vault.locked_until("kept"),

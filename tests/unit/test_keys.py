@@ -301,7 +301,8 @@ def test_the_kit_is_one_page(shown):
             old_keys=("5e6f7a8b in /etc/bookreader-backup/key-old",), database="bookreader",
             restore=("docker", "exec", "-i", "bookreader_postgres"), config="/opt/bookreader-ai",
             storage="/app/storage",
-            offsite=("offsite: s3://bucket/bookreader-backups/0b9c3f1e-7d52-4d0f-a4a6-2c3b5e8f9a10/",), keys=shown,
+            offsite=("offsite: s3://bucket/bookreader-backups/0b9c3f1e-7d52-4d0f-a4a6-2c3b5e8f9a10/",),
+            keys=shown,
         )
     )  # fmt: skip
     lines = page.splitlines()

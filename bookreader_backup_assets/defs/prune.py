@@ -62,7 +62,7 @@ def prune_daily(installation: Installation, plan: Plan, job: dg.JobDefinition) -
     @dg.sensor(
         name="prune_daily",
         job=job,
-        minimum_interval_seconds=120,
+        minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Prunes once a day, after the plan's time, when nothing is left to replicate;"
         " after three hours in any case: what has no proven copy is spared.",

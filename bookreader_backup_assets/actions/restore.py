@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 from bookreader_backup_assets.actions.capture import ROOM, capture
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.fetched import fetched, room, wanted
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import Journal, alone, unfinished
 from bookreader_backup_assets.actions.restore_source import (
@@ -103,25 +104,26 @@ def restore_alone(
     `within` is the id of the restore of a system that this is a part of; `confirm` is None where that one
     was confirmed; `notes` are for its report.
     """
-    _, made = restoration(installation, scenario, entry, options)
-    header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
-    header |= {"within": within} if within else {}
-    killed = [one for one in unfinished(installation) if _same(one, scenario, header)]
-    mine = next((one for one in killed if not one.has("swap")), None)
-    half_way = {one.id for one in killed if one.has("swap") and not one.has("confirmed")}
-    for ended in finish(installation, target=made.target, but_for={within, mine.id if mine else ""}):
-        if ended.id in half_way and ended.result == RESTORED:
-            return ended  # its undo, and no other, goes back to the state before
-    planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
-    if options.into is None and confirm is not None:  # who named another place has typed it
-        require_confirmed(planned.target, confirm, planned.preview.replaces)
-    for room in planned.preview.rooms:
-        if not room.enough and mine is None:
-            raise _no_room(room, scenario, options)
-    said = {"notes": list(notes)} if notes else {}
-    journal = mine or Journal.begin(installation, scenario, {**header, **said})
-    work = Restore(installation, journal, scenario, entry, options, made)
-    return _carry_out(work, planned.preview, no_safety)
+    with fetched(installation, scenario, entry) as kept:
+        _, made = restoration(installation, scenario, entry, options, kept)
+        header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
+        header |= {"within": within} if within else {}
+        killed = [one for one in unfinished(installation) if _same(one, scenario, header)]
+        mine = next((one for one in killed if not one.has("swap")), None)
+        half_way = {one.id for one in killed if one.has("swap") and not one.has("confirmed")}
+        for ended in finish(installation, target=made.target, but_for={within, mine.id if mine else ""}):
+            if ended.id in half_way and ended.result == RESTORED:
+                return ended  # its undo, and no other, goes back to the state before
+        planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
+        if options.into is None and confirm is not None:  # who named another place has typed it
+            require_confirmed(planned.target, confirm, planned.preview.replaces)
+        for room in planned.preview.rooms:
+            if not room.enough and mine is None:
+                raise _no_room(room, scenario, options)
+        said = {"notes": list(notes)} if notes else {}
+        journal = mine or Journal.begin(installation, scenario, {**header, **said})
+        work = Restore(installation, journal, scenario, entry, options, made)
+        return _carry_out(work, planned.preview, no_safety)
 
 
 def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport:
@@ -200,6 +202,8 @@ def _plan(
         last = Catalog(installation.vault).newest(entry.asset)
         vault = Room("the vault, for the safety capture", int((last or entry).size * ROOM), free)
         preview = replace(preview, rooms=(*preview.rooms, vault))
+    if wanted(installation, scenario, entry) and (kept := room(installation, entry)) is not None:
+        preview = replace(preview, rooms=(*preview.rooms, kept))
     return RestorePlan(
         scenario=scenario,
         set=from_set if from_set != LATEST else entry.set,

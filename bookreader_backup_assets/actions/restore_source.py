@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.fetched import Fetched
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.components.restoration import Restoration
@@ -144,7 +145,11 @@ def _is_good(catalog: Catalog, entry: Entry | None) -> bool:
 
 
 def restoration(
-    installation: Installation, scenario: str, entry: Entry, options: Options
+    installation: Installation,
+    scenario: str,
+    entry: Entry,
+    options: Options,
+    fetched: Fetched | None = None,
 ) -> tuple[StoredArtifact, Restoration]:
     """Return the artifact, and the restoration of it. Raises `RefusedError` for an unknown scenario."""
     if scenario not in installation.restorations:
@@ -152,5 +157,5 @@ def restoration(
             f"there is nothing called {scenario!r} to restore",
             hint=f"there are: {', '.join(installation.restorations)}",
         )
-    stored = StoredArtifact(installation.source, entry)
+    stored = StoredArtifact(installation.source, entry, fetched=fetched)
     return stored, installation.restorations[scenario](stored, options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.fetched import Fetched
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.codecs import gpg
 from bookreader_backup_assets.core.artifact import Entry
@@ -18,27 +19,30 @@ from bookreader_backup_assets.core.streams import Meter, Progress, quiet
 class StoredArtifact:
     """Implements `components.base.Stored` over an installation's vault.
 
-    `meter` is that of the last reading, for the one who compares size and sha256 afterwards.
+    `meter` is that of the last reading, for the one who compares size and sha256 afterwards. With `fetched`,
+    what was read whole is read from there the next time.
     """
 
     installation: Installation
     entry: Entry
     progress: Progress = quiet
     meter: Meter | None = field(default=None, repr=False)
+    fetched: Fetched | None = None
 
     @property
     def path(self) -> Path | None:
         """See `Stored.path`."""
-        return self.installation.vault.local_path(self.entry.name)
+        kept = self.fetched.path(self.entry) if self.fetched else None
+        return kept or self.installation.vault.local_path(self.entry.name)
 
     def plain(self) -> Iterator[bytes]:
         """See `Stored.plain`."""
-        self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
+        self.meter = Meter(self._read(), self.progress)
         return self._opened(self.installation.codecs.decode(self.entry.codecs, self.meter))
 
     def open_range(self, offset: int, length: int) -> Iterator[bytes]:
         """See `Stored.open_range`."""
-        return self.installation.vault.open(self.entry.name, offset, length)
+        return self._read(offset, length)
 
     def companion(self, role: str) -> Iterator[bytes]:
         """See `Stored.companion`."""
@@ -53,7 +57,7 @@ class StoredArtifact:
         """See `Stored.sibling`."""
         held = Catalog(self.installation.vault).entries(asset=asset, set_id=self.entry.set)
         same = [entry for entry in held if entry.label == self.entry.label]
-        return StoredArtifact(self.installation, same[-1]) if same else None
+        return StoredArtifact(self.installation, same[-1], fetched=self.fetched) if same else None
 
     def others(self) -> list[Entry]:
         """See `Stored.others`."""
@@ -63,10 +67,19 @@ class StoredArtifact:
     def measured(self) -> Meter:
         """Return a meter through which every stored byte has passed, reading them again only if need be."""
         if self.meter is None or not self.meter.ended:
-            self.meter = Meter(self.installation.vault.open(self.entry.name), self.progress)
+            self.meter = Meter(self._read(), self.progress)
             for _ in self.meter:
                 pass
         return self.meter
+
+    def _read(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield stored bytes: from where they were kept, or out of the vault."""
+        if self.fetched is not None:
+            if (kept := self.fetched.path(self.entry)) is not None:
+                return self.fetched.read(kept, offset, length)
+            if offset == 0 and length in (None, self.entry.size):
+                return self.fetched.keep(self.entry, self.installation.vault.open(self.entry.name))
+        return self.installation.vault.open(self.entry.name, offset, length)
 
     def _opened(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield what a codec yields; it sees bytes only, and the entry knows of which key they are."""

@@ -94,9 +94,7 @@ def command(set_id: str | None, label: str | None, vault: str, as_json: bool) ->
     if vault != LOCAL and not as_json and whose and settings.offsite_installation not in whose:
         own = assemble(settings).known_id
         if own is not None and own not in whose:
-            output.say(
-                f"\nthis host is installation {own}; what is listed was captured by {', '.join(sorted(whose))}"
-            )
+            output.say(f"\nthis host is installation {own}; this was captured by {', '.join(sorted(whose))}")
     for name in catalog.unreadable:
         click.echo(f"unreadable: {name}", err=True)
     sys.exit(1 if catalog.unreadable else 0)

@@ -22,28 +22,32 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class Arrival:
     """A copy: the sets that refer to it, and what was found when its bytes were last compared, if they were.
 
-    `at` (UTC) is when the vault says that its entry, or its newest proof, was written.
+    `at` (UTC) is when the vault says that its entry, or its newest proof, was written; None where it does
+    not tell.
     """
 
     entry: Entry
     sets: frozenset[str]
     outcome: Outcome | None
-    at: datetime
+    at: datetime | None
 
 
 def arrivals(installation: Installation, name: str, since: datetime | None, limit: int) -> list[Arrival]:
     """Return at most `limit` copies with something new since then, or of all time, by when it came.
 
-    Raises `VaultError` where the vault cannot be asked.
+    A vault that tells of no times has all of them each time. Raises `VaultError` where it cannot be asked.
     """
     if installation.known_id is None:
         return []
     vault = installation.vault_outside(name).vault(installation.known_id)
     moments, proofs = _listed(vault.list())
-    moved = sorted((at, artifact) for artifact, at in moments.items() if at >= (since or _LONG_AGO))
+    moved = sorted(
+        (at, artifact) for artifact, at in moments.items() if at >= (since or _LONG_AGO) or at == _LONG_AGO
+    )
+    untold = sum(at == _LONG_AGO for at, _ in moved)
     here = {entry.name: entry for entry in Catalog(installation.vault).entries()}
     found = []
-    for at, artifact in moved[:limit]:
+    for at, artifact in moved[: untold + limit]:
         try:
             entry = here.get(artifact) or _entry(vault, artifact)
             read = [Proof.from_json(b"".join(vault.open(one)), name=one) for one in proofs[artifact]]
@@ -52,7 +56,8 @@ def arrivals(installation: Installation, name: str, since: datetime | None, limi
         read = sorted((proof for proof in read if proof.sha256 == entry.sha256), key=lambda proof: proof.at)
         same = [one for proof in read for one in proof.checks if one.check == SAME_BYTES]
         sets = frozenset({entry.set, *unchanged_sets(read)})
-        found.append(Arrival(entry, sets, same[-1] if same else None, at))
+        told = at if at > _LONG_AGO else None
+        found.append(Arrival(entry, sets, same[-1] if same else None, told))
     return found
 
 

@@ -26,6 +26,8 @@ POOL = "replication"
 RETRIES = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 """An upload goes on where it stopped, so that trying again is cheap."""
 WINDOW = timedelta(days=7)
+UNKNOWN = "INSTALLATION"
+"""What stands for the id of an installation that has captured nothing yet."""
 _KINDS = {"nas": "file", "offsite": "s3", "git": "git"}
 _SETS = "backup_set"
 
@@ -67,8 +69,7 @@ def _replica(
     asset: str,
     partitions: dg.PartitionsDefinition[Any],
 ) -> list[Any]:
-    key, component = replica_key(vault, asset), asset.partition("/")[0]
-    folder = uri(installation, vault, component) + "/"
+    key = replica_key(vault, asset)
 
     @dg.asset(
         key=key,
@@ -79,9 +80,12 @@ def _replica(
         automation_condition=follow(asset),
         retry_policy=RETRIES,
         pool=POOL,
-        description=_describe(settings, vault, asset, folder),
-        metadata={"folder": folder, "due": "when its source was captured, and its checks passed"},
-        tags={"component": component},
+        description=_describe(installation, settings, vault, asset),
+        metadata={
+            "folder": _folder(installation, vault, asset),
+            "due": "when its source was captured, and its checks passed",
+        },
+        tags={"component": asset.partition("/")[0]},
     )
     def replica(
         context: dg.AssetExecutionContext, installation: dg.ResourceParam[Installation]
@@ -171,11 +175,15 @@ def copy_metadata(
 
 def uri(installation: Installation, vault: str, name: str) -> str:
     """Return where a file lies in a vault, as `aws s3 cp` and others take it."""
-    there: Vault = installation.vault_outside(vault).vault(installation.known_id or "INSTALLATION")
+    there: Vault = installation.vault_outside(vault).vault(installation.known_id or UNKNOWN)
     if isinstance(there, S3Vault):
         return f"s3://{there.access.bucket}/{there.prefix}{name}"
     path = there.local_path(name)
     return f"file://{path}" if path else f"{vault}:{name}"
+
+
+def _folder(installation: Installation, vault: str, asset: str) -> str:
+    return uri(installation, vault, asset.partition("/")[0]) + "/"
 
 
 def _found(context: dg.AssetCheckExecutionContext, key: dg.AssetKey) -> Outcome | None:
@@ -191,7 +199,8 @@ def _found(context: dg.AssetCheckExecutionContext, key: dg.AssetKey) -> Outcome 
     return None
 
 
-def _describe(settings: Settings, vault: str, asset: str, folder: str) -> str:
+def _describe(installation: Installation, settings: Settings, vault: str, asset: str) -> str:
+    folder = _folder(installation, vault, asset)
     whole = {
         "backup_set/weekly": "Every member of a weekly full that the plan wants there; its manifest last.",
         "backup_set/labelled": "Every member of a labelled set; its manifest last.",
@@ -202,7 +211,8 @@ def _describe(settings: Settings, vault: str, asset: str, folder: str) -> str:
     fetch = {
         "offsite": f"`aws{endpoint} s3 cp {folder}FILE .`",
         "nas": f"copy it from `{folder.removeprefix('file://')}`",
-    }.get(vault, "clone the remote")
+        "git": f"`git clone --branch bookreader-backups/{installation.known_id or UNKNOWN} REMOTE`",
+    }[vault]
     return (
         f"{source} The bytes are those that were captured, encrypted or not as they are here; one SHA-256"
         f" serves both places. A backfill over past days uploads what is missing, and nothing else.\n\n"

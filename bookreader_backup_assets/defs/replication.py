@@ -153,11 +153,12 @@ def report_arrivals(
     reported: list[str] = []
     for one in arrivals(installation, vault, since, _READ):
         for set_id in _news(installation, vault, partitions, catalog, instance, one):
-            if under_way(instance, set_id) and installation.now() - one.at < SETTLED:
+            settled = one.at is not None and installation.now() - one.at >= SETTLED
+            if under_way(instance, set_id) and not settled:
                 return reported, since
             report_copy(installation, vault, instance, set_id, one)
             reported.append(one.entry.name)
-        since = one.at
+        since = one.at or since
     return reported, since
 
 

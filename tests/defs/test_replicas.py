@@ -48,6 +48,13 @@ class TestAssets:
         } == set()
         assert "missing_replicas" not in {one.name for one in definitions.sensors}
 
+    def test_uploads_leave_room_for_captures(self, instance):
+        """Two at once, of the four runs that there may be; what waits takes no place."""
+        config = instance.get_concurrency_config()
+        assert config.pool_config.default_pool_limit == 2
+        assert config.pool_config.pool_granularity.value == "run"
+        assert config.run_queue_config.max_concurrent_runs == 4
+
 
 class TestReplicas:
     """One asset, materialized."""

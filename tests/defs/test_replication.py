@@ -7,6 +7,7 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 
 from bookreader_backup_assets.actions.back_up import back_up_labelled
+from bookreader_backup_assets.actions.capture import capture
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.replicas import waiting
 from bookreader_backup_assets.actions.replicate import replicate
@@ -16,7 +17,7 @@ from bookreader_backup_assets.defs.replication import REPLICA
 from bookreader_backup_assets.defs.sensors import PARTITION
 from bookreader_backup_assets.vaults.nas import MARKER
 
-from .away import DAY, STORAGE, checks, flip, key, metadata
+from .away import DAY, STORAGE, Away, checks, flip, key, metadata
 from .conftest import QUIET
 
 SUNDAY = "2026-06-14"
@@ -299,3 +300,46 @@ class TestReported:
         assert MARKER in away.say("report_replicas")
         (nas / MARKER).touch()
         assert away.say("report_replicas") == f"reported: {entry.name}"
+
+
+class TestGit:
+    """A vault that tells of no times, and a component that is captured on change."""
+
+    PLAN = """
+timezone = "Europe/Berlin"
+deadline = "05:00"
+[config]
+at = "03:15"
+git = { versions = 10 }
+"""
+
+    @pytest.fixture
+    def away(self, planned, git_remote, clock, instance):
+        """An installation whose configuration goes to a git remote."""
+        clock.set(f"{DAY}T03:20:00+02:00")
+        made = planned(self.PLAN, BACKUP_FIRST_DAY="2026-06-01", BACKUP_GIT_REMOTE=git_remote.as_uri())
+        return Away(made, clock, instance)
+
+    def test_a_day_that_found_it_unchanged_sends_nothing(self, away, clock):
+        """Its partition is green, names the older artifact, and adds to the branch what was found."""
+        assert away.run(["config/archive"], DAY).success
+        assert away.run(["git/config_archive"], DAY).success
+        clock.forward(hours=24)
+        assert away.run(["config/archive"], "2026-06-11").success
+        result = away.run(["git/config_archive"], "2026-06-11")
+        assert result.success
+        shown = metadata(result, "git/config_archive")
+        assert (shown["bytes_sent"], shown["new"], shown["set"]) == (0, False, DAY)
+        assert away.say("report_replicas") == "nothing to report"
+        assert away.say("missing_replicas") == "nothing is missing"
+
+    def test_the_command_lines_copies_are_reported(self, away, clock):
+        """Also where nobody can tell when they came; of each day that found it unchanged."""
+        entry = away.capture("config/archive")
+        replicate(away.installation, entry, "git")
+        assert away.say("report_replicas") == f"reported: {entry.name}"
+        clock.forward(hours=24)
+        capture(away.installation, away.installation.component("config/archive"), "2026-06-11")
+        replicate(away.installation, entry, "git")
+        assert away.say("report_replicas") == f"reported: {entry.name}"
+        assert away.say("report_replicas") == "nothing to report"

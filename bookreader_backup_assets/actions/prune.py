@@ -94,9 +94,9 @@ def prune(installation: Installation, name: str, *, share: float | None = None) 
         return prune_records.end(installation.vault, begun, removed, failed)
 
 
-def prunes(installation: Installation) -> list[Pruned]:
-    """Return the prunes on record, of all vaults, oldest first."""
-    return prune_records.recorded(installation.vault)
+def prunes(installation: Installation, since: datetime | None = None) -> list[Pruned]:
+    """Return the prunes on record, of all vaults, oldest first; those `since` an instant, if asked."""
+    return prune_records.recorded(installation.vault, since)
 
 
 def _plan(installation: Installation, name: str, share: float | None) -> tuple[PrunePlan, Catalog]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bookreader_backup_assets.core.artifact import FORMAT_VERSION, dump_document, load_document, parse_utc
@@ -74,7 +74,7 @@ def begin(vault: Vault, planned: Pruned) -> Pruned:
     """Write down in the local `vault` what is about to be removed, and return it with its id."""
     at = planned.at
     while True:
-        begun = replace(planned, id=f"{at:%Y%m%dT%H%M%S.%f}Z_{planned.vault}", ended=False)
+        begun = replace(planned, id=f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%f}Z_{planned.vault}", ended=False)
         try:
             vault.put(f"{FOLDER}{begun.id}.json", [dump_document(begun)])
         except NameTakenError:
@@ -97,9 +97,13 @@ def end(vault: Vault, begun: Pruned, removed: Sequence[Removal], failed: Sequenc
     return ended
 
 
-def recorded(vault: Vault) -> list[Pruned]:
-    """Return the prunes that a local vault has on record, oldest first. Raises `DamagedError`."""
-    names = {stored.name for stored in vault.list(FOLDER)}
+def recorded(vault: Vault, since: datetime | None = None) -> list[Pruned]:
+    """Return the prunes that a local vault has on record, oldest first; those `since` an instant, if asked.
+
+    Raises `DamagedError`.
+    """
+    first = f"{FOLDER}{since.astimezone(UTC):%Y%m%dT%H%M%S}" if since else FOLDER
+    names = {stored.name for stored in vault.list(FOLDER) if stored.name >= first}
     found = []
     for name in names:
         ended = name.removesuffix(".json") + _ENDED

@@ -5,6 +5,7 @@ says that the file is gone, since when, and why.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import dagster as dg
@@ -28,9 +29,9 @@ def report_removals(installation: Installation, instance: dg.DagsterInstance) ->
     told: dict[dg.AssetKey, set[tuple[str, str]]] = {}
     reported = []
     catalog = Catalog(installation.vault)
-    for pruned in prunes(installation) if installation.known_id else ():
-        if pruned.at < since or not pruned.ended:
-            continue
+    for pruned in prunes(installation, since) if installation.known_id else ():
+        if not pruned.ended:  # killed, or under way: what it names may be there still
+            pruned = _gone(pruned, catalog)  # noqa: PLW2901 - as far as can be told
         for key, partition, removal in _places(installation, pruned):
             if key not in told:
                 told[key] = _told(instance, key, (since - timedelta(days=1)).timestamp())
@@ -42,6 +43,13 @@ def report_removals(installation: Installation, instance: dg.DagsterInstance) ->
             )
             reported.append(removal.artifact)
     return reported
+
+
+def _gone(pruned: Pruned, catalog: Catalog) -> Pruned:
+    """Return what a prune that has not ended has removed for sure."""
+    here = {entry.name for entry in catalog.entries()}
+    gone = (one for one in pruned.removed if pruned.vault == LOCAL and one.artifact not in here)
+    return replace(pruned, removed=tuple(gone))
 
 
 def _places(installation: Installation, pruned: Pruned) -> Iterator[tuple[dg.AssetKey, str, Removal]]:

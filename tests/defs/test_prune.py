@@ -249,6 +249,19 @@ class TestObservations:
         assert report_removals(away.installation, instance) == ["config/c"] * 2
         assert set(observed(instance, "config/archive")) == {"2026-06-03", "2026-06-04"}
 
+    def test_of_a_killed_prune_what_is_gone_is_told(self, away, instance):
+        """Of what it was about to remove the rest is here still, and nothing stands on that."""
+        at = away.installation.now()
+        going = [
+            Removal(name, "storage/archive", (night,), 7, at, "by hand")
+            for name, night in (("storage/gone", NIGHTS[0]), (away.entries[NIGHTS[1]].name, NIGHTS[1]))
+        ]
+        killed = Pruned("", away.installation.id, "local", at, removed=tuple(going))
+        prune_records.begin(away.installation.vault, killed)
+        away.installation.vault.delete(away.entries[NIGHTS[0]].entry_name)
+        assert report_removals(away.installation, instance) == ["storage/gone"]
+        assert observed(instance, "storage/archive") == {NIGHTS[0]: ["expired", "local", "storage/gone"]}
+
     def test_long_ago_is_not_looked_at(self, away, instance):
         """What was removed more than two weeks ago was told then."""
         self.removal(away, "storage/archive", "storage/old", "2026-05-01", ago=timedelta(days=15))

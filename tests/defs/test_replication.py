@@ -156,6 +156,18 @@ class TestSets:
         assert {one.asset for one in full.copies()} == {"storage/archive", WEEKLY}
         assert metadata(result, "nas/backup_set_weekly")["left_out"] == [entry.name]
 
+    def test_a_member_that_is_here_no_more_is_there(self, full):
+        """Redis goes after three days here; a backfill of the full finds its copy, and sends nothing."""
+        full.run(["nas/backup_set_weekly"], SUNDAY)
+        (redis,) = Catalog(full.installation.vault).entries(asset="redis/rdb")
+        for stored in list(full.installation.vault.list(redis.name)):
+            full.installation.vault.delete(stored.name)
+        result = full.run(["nas/backup_set_weekly"], SUNDAY)
+        assert result.success
+        shown = metadata(result, "nas/backup_set_weekly")
+        assert (shown["bytes_sent"], shown["new"]) == (0, False)
+        assert "left_out" not in shown
+
     def test_a_damaged_member_keeps_the_manifest_here(self, full):
         """Found on the way: the others go, the manifest does not say of them what is not so."""
         (redis,) = Catalog(full.installation.vault).entries(asset="redis/rdb")

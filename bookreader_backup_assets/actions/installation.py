@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bookreader_backup_assets import __version__
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.actions.program_log import silent
 from bookreader_backup_assets.actions.system_check import System
@@ -124,6 +125,14 @@ class Installation:
     def source(self) -> Installation:
         """Itself over the vault that restores read: its entries, and the bytes."""
         return self.reading(self.source_named)
+
+    def source_catalog(self) -> Catalog:
+        """Return a reading of that vault: of one away from this host the same each time, for it is far."""
+        return Catalog(self.source.vault) if self.source_named == LOCAL else self._far_catalog
+
+    @cached_property
+    def _far_catalog(self) -> Catalog:
+        return Catalog(self.source.vault)
 
     def reading(self, name: str) -> Installation:
         """Return this installation over one of its vaults, to list, verify and read what is there.

@@ -191,7 +191,7 @@ def _plan(
     *,
     into: str | None,
 ) -> RestorePlan:
-    catalog = Catalog(installation.source.vault)
+    catalog = installation.source_catalog()
     preview = made.preview()
     safety = f"a capture labelled {SAFETY}"
     if into is not None:
@@ -219,7 +219,7 @@ def _plan(
 
 
 def _catalog(installation: Installation) -> Catalog:
-    return Catalog(installation.source.vault).at(installation.now())
+    return installation.source_catalog().at(installation.now())
 
 
 def _entry(installation: Installation, scenario: str, from_set: str) -> Entry:

@@ -88,7 +88,7 @@ def require_system(installation: Installation) -> System:
 
 def choose_parts(installation: Installation, from_set: str, without: Collection[str]) -> Choice:
     """Return the artifacts of one set. Raises `RefusedError` naming every part that it has not."""
-    catalog = Catalog(installation.source.vault).at(installation.now())
+    catalog = installation.source_catalog().at(installation.now())
     if unknown := sorted(set(without) - set(PARTS)):
         raise RefusedError(f"there is no part {unknown[0]!r}", hint=f"there are: {', '.join(PARTS)}")
     planned = {asset.split("/")[0] for asset in installation.planned}
@@ -136,7 +136,7 @@ def plan_of(installation: Installation, choice: Choice) -> SystemPlan:
     """Return the plan of what was chosen. Raises like `plan_system`."""
     system = require_system(installation)
     images = system.stack.images(choice.images)  # first: it says whether there is an engine at all
-    catalog = Catalog(installation.source.vault)
+    catalog = installation.source_catalog()
     parts, rooms, seconds = [], dict[str, Room](), 0.0
     for part, entry in choice.entries.items():
         one, its_rooms, takes = _part(installation, catalog, system, part, entry)

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.journal import GAVE_UP, UNDO, Journal, alone, find, unfinished
 from bookreader_backup_assets.actions.restore_source import restoration
@@ -183,7 +182,7 @@ def _work(installation: Installation, journal: Journal) -> Restore:
     scenario, name = journal.header["scenario"], journal.header["artifact"]
     options = Options.from_dict(journal.header["options"])
     installation = replace(installation, source_named=journal.header.get("vault", LOCAL))
-    for entry in Catalog(installation.source.vault).entries():
+    for entry in installation.source_catalog().entries():
         if entry.name == name:
             _, made = restoration(installation, scenario, entry, options)
             return Restore(installation, journal, scenario, entry, options, made)

@@ -15,7 +15,7 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.replicate_set import chosen, lacking, place_of, replicated_assets
 from bookreader_backup_assets.actions.seal import LABELLED
-from bookreader_backup_assets.core.artifact import parse_utc
+from bookreader_backup_assets.core.artifact import Entry, parse_utc
 from bookreader_backup_assets.core.errors import BackupError
 from bookreader_backup_assets.defs.backup_set import LABELLED_SETS
 from bookreader_backup_assets.defs.reconcile import (
@@ -33,7 +33,7 @@ GRACE = timedelta(minutes=30)
 """How long automation is left alone with what was proven; each time in vain, twice as long."""
 REPLICA = "bookreader_backup/replica"
 """The tag of runs that were asked for because a copy was missing: the key of its asset."""
-_AT_ONCE, _READ = 10, 100
+_AT_ONCE, _READ = 20, 100
 
 
 def replication(installation: Installation, partitions: Partitions) -> list[dg.SensorDefinition]:
@@ -62,7 +62,7 @@ def missing_replicas(installation: Installation, partitions: Partitions) -> dg.S
     @dg.sensor(
         name="missing_replicas",
         asset_selection=dg.AssetSelection.groups(*installation.outside),
-        minimum_interval_seconds=600,
+        minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Copies what is proven here and still missing outside: what failed is tried again.",
     )
@@ -78,7 +78,7 @@ def missing_replicas(installation: Installation, partitions: Partitions) -> dg.S
 def to_replicate(
     installation: Installation, partitions: Partitions, instance: dg.DagsterInstance
 ) -> tuple[list[dg.RunRequest], str]:
-    """Return requests for at most ten missing copies, oldest first; and which vaults could not be asked."""
+    """Return requests for at most 20 missing copies, oldest first; and which vaults could not be asked."""
     requests: list[dg.RunRequest] = []
     said = []
     catalog = Catalog(installation.vault)
@@ -88,17 +88,20 @@ def to_replicate(
         except BackupError as error:
             said.append(error.message)
             continue
+        assets = {asset for asset, _ in missing}
+        keys = {asset: keys_of(partitions[asset], installation, instance) for asset in assets}
         for (asset, partition), entry in missing.items():
-            key = replica_key(vault, asset)
-            keys = keys_of(partitions[asset], installation, instance)
-            if partition not in keys or under_way(instance, partition):
-                continue
-            tags = {PARTITION: partition, REPLICA: key.to_user_string()}
-            tried = instance.get_runs_count(dg.RunsFilter(tags=tags))
-            proven = min((proof.at for proof in catalog.stored_proofs(entry)), default=entry.captured_at)
-            if installation.now() - proven > GRACE * 2**tried:
-                requests.append(_request(key, partition, tried))
-    return requests[:_AT_ONCE], "; ".join(said)
+            if len(requests) < _AT_ONCE and partition in keys[asset] and not under_way(instance, partition):
+                key = replica_key(vault, asset)
+                tags = {PARTITION: partition, REPLICA: key.to_user_string()}
+                tried = instance.get_runs_count(dg.RunsFilter(tags=tags))
+                if installation.now() - _proven(catalog, entry) > GRACE * 2**tried:
+                    requests.append(_request(key, partition, tried))
+    return requests, "; ".join(said)
+
+
+def _proven(catalog: Catalog, entry: Entry) -> datetime:
+    return min((proof.at for proof in catalog.stored_proofs(entry)), default=entry.captured_at)
 
 
 def _request(key: dg.AssetKey, partition: str, tried: int) -> dg.RunRequest:

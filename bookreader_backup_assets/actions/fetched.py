@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.core.artifact import Entry
@@ -50,22 +49,17 @@ class Fetched:
         try:
             with open(opened, "wb") as file:
                 for chunk in meter:
-                    self._write(file, chunk)
+                    file.write(chunk)
                     yield chunk
             if (meter.size, meter.sha256) == (entry.size, entry.sha256):
                 part.rename(self.folder / entry.sha256)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _write(self, file: BinaryIO, chunk: bytes) -> None:
-        try:
-            file.write(chunk)
-            file.flush()
         except OSError as error:
             raise SpaceError(
                 f"what is fetched cannot be kept in {self.folder}: {error.strerror}",
                 hint="free space there; nothing was touched",
             ) from None
+        finally:
+            part.unlink(missing_ok=True)
 
     def read(self, path: Path, offset: int, length: int | None) -> Iterator[bytes]:
         """Yield a part of a file that was kept."""

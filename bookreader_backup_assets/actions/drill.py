@@ -15,6 +15,7 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import drill_folder
 from bookreader_backup_assets.actions.drill_ground import Ground
 from bookreader_backup_assets.actions.drill_report import file_report
+from bookreader_backup_assets.actions.fetched import Fetched, wanted
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.restore_source import LATEST, choose, newest_set, weekly_only
 from bookreader_backup_assets.actions.restore_source import SCENARIOS as ASSETS
@@ -125,7 +126,8 @@ class _Attempt:
             return Part(scenario, "", None, outcomes=(failed("there", _said(error)),))
         as_of = max(self.catalog.moments(entry), default=entry.captured_at)
         with self.source.watch(f"restoring {entry.asset} into scratch", entry.size) as progress:
-            stored = StoredArtifact(self.source, entry, progress)
+            kept = Fetched(self.place.parent) if wanted(self.source, scenario, entry) else None
+            stored = StoredArtifact(self.source, entry, progress, fetched=kept)
             try:
                 outcome = self._bring_back(scenario, stored)
                 found = [outcome]

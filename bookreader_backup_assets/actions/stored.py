@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from bookreader_backup_assets.actions.catalog import Catalog
@@ -55,14 +56,18 @@ class StoredArtifact:
 
     def sibling(self, asset: str) -> StoredArtifact | None:
         """See `Stored.sibling`."""
-        held = Catalog(self.installation.vault).entries(asset=asset, set_id=self.entry.set)
+        held = self._catalog.entries(asset=asset, set_id=self.entry.set)
         same = [entry for entry in held if entry.label == self.entry.label]
         return StoredArtifact(self.installation, same[-1], fetched=self.fetched) if same else None
 
     def others(self) -> list[Entry]:
         """See `Stored.others`."""
-        held = Catalog(self.installation.vault).entries(asset=self.entry.asset)
+        held = self._catalog.entries(asset=self.entry.asset)
         return [entry for entry in held if entry.name != self.entry.name]
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        return Catalog(self.installation.vault)
 
     def measured(self) -> Meter:
         """Return a meter through which every stored byte has passed, reading them again only if need be."""

@@ -133,7 +133,6 @@ def _spawn(
         *(f"-{service}={port}" for service, port in ports.items()),
         "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",  # a bucket that is not there is an error, as elsewhere
-        "-volume.preStopSeconds=0",  # nobody else is to be told
         "-master.telemetry=false",  # it asks nobody outside
         "-volume.preStopSeconds=0",  # there is nobody to tell
         "-master.volumeSizeLimitMB=128",  # every bucket has some, and a small disk few large ones

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
 ROOT = Path(__file__).parents[2]
 LOCATION = "bookreader_backup_assets.definitions"
 UP, DONE = 90.0, 150.0
@@ -134,6 +136,8 @@ def dagster_live(folder: Path, environ: dict[str, str]) -> Iterator[Live]:
     home = folder / "dagster"
     home.mkdir()
     shutil.copy(ROOT / "dagster.yaml", home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.get_runs_count()  # the two make its tables at once otherwise, and one of them ends
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     clean = {

@@ -96,6 +96,12 @@ def compare(installation: Installation, entry: Entry, name: str) -> Outcome:
     return outcome
 
 
+def is_in_clear(installation: Installation, entry: Entry) -> bool:
+    """Whether an artifact was captured in clear, and what leaves this host of its kind is to be encrypted."""
+    component = installation.components.get(entry.asset)
+    return component is not None and "gpg" in component.codecs and "gpg" not in entry.codecs
+
+
 @dataclass(frozen=True)
 class _Found:
     outcome: Outcome
@@ -119,8 +125,7 @@ def _require_fit(installation: Installation, catalog: Catalog, entry: Entry, nam
             f"the plan wants no copy of {entry.asset} of {entry.set} in {name}",
             hint="`bookreader-backup plan` shows what it wants where",
         )
-    component = installation.components.get(entry.asset)
-    if component is not None and "gpg" in component.codecs and "gpg" not in entry.codecs:
+    if is_in_clear(installation, entry):
         raise RefusedError(
             f"{entry.name} is not encrypted, and what leaves this host of {entry.component} is to be",
             hint="it was captured before that was so; the next capture is encrypted",

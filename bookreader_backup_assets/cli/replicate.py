@@ -11,7 +11,7 @@ import click
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import VAULTS
-from bookreader_backup_assets.actions.replicas import waiting
+from bookreader_backup_assets.actions.replicas import in_clear, waiting
 from bookreader_backup_assets.actions.replicate import replicate
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
@@ -51,6 +51,11 @@ def command(set_id: str | None, vaults: tuple[str, ...], plan_only: bool, as_jso
         output.say_json({"replicas": rows})
     else:
         print_rows(rows, names)
+        catalog = Catalog(installation.vault)
+        if clear := {one for name in names for one in in_clear(installation, catalog, name)}:
+            output.say(
+                f"\n{len(clear)} artifacts stay here: they were captured before their kind was encrypted"
+            )
     sys.exit(0 if all(row["ok"] for row in rows) else 1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bookreader_backup_assets.actions.back_up import back_up_today
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.actions.replicas import waiting
+from bookreader_backup_assets.actions.replicas import in_clear, waiting
 from bookreader_backup_assets.actions.replicate import compare, replicate
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import DamagedError, RefusedError
@@ -65,6 +65,11 @@ def test_what_was_captured_in_clear_stays_here(environ, nas, tmp_path, installat
     dump = Catalog(later.vault).newest("postgresql/dump")
     with pytest.raises(RefusedError, match="not encrypted"):
         replicate(later, dump, "nas")
+    assert in_clear(later, Catalog(later.vault), "nas") == [dump.name]
+    assert [entry.asset for entry in waiting(later, Catalog(later.vault), "nas")] == [
+        "postgresql/globals",
+        "backup_set/manifest",
+    ]
 
 
 def test_what_is_not_proven_here_stays_here(captured):

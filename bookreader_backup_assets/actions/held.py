@@ -12,7 +12,6 @@ from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.codecs import index
 from bookreader_backup_assets.core.artifact import PROOF_INFIX, ArtifactName, Entry
-from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import (
     BackupError,
     DamagedError,
@@ -20,14 +19,12 @@ from bookreader_backup_assets.core.errors import (
     NotFoundError,
     RefusedError,
 )
-from bookreader_backup_assets.core.manifest import unchanged_sets
-from bookreader_backup_assets.core.plan_reasons import MANIFESTS
+from bookreader_backup_assets.core.manifest import is_whole, unchanged_sets
 from bookreader_backup_assets.core.policy import Held
 from bookreader_backup_assets.core.restore_plan import ABANDONED
 from bookreader_backup_assets.core.retention import still_wanted
 from bookreader_backup_assets.vaults.base import Vault
 
-_OF_MANIFESTS = ("not_empty", "sha256")  # that of an incomplete set is worth as much
 _INDEX = "index"
 
 
@@ -72,14 +69,11 @@ def held_of(installation: Installation, catalog: Catalog, entry: Entry) -> Held:
 def proven(catalog: Catalog, entry: Entry) -> bool:
     """Whether an artifact stands verified, with no proof beside it that cannot be read.
 
-    Of a manifest its bytes are enough: whether its set is complete is another matter.
+    Of a manifest and of logs the bytes are enough; see `is_whole`.
     """
     if any(name.startswith(entry.name + PROOF_INFIX) for name in catalog.unreadable):
         return False
-    standing = catalog.standing(entry)
-    if entry.component == MANIFESTS:
-        return all(standing.checks.get(check) is Verdict.PASSED for check in _OF_MANIFESTS)
-    return standing.verdict is Verdict.PASSED
+    return is_whole(entry, catalog.standing(entry))
 
 
 def _needed_by_restores(installation: Installation, name: str) -> Mapping[str, str]:

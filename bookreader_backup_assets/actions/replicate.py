@@ -18,8 +18,9 @@ from bookreader_backup_assets.actions.installation import IDENTITY, Installation
 from bookreader_backup_assets.actions.program_log import noted
 from bookreader_backup_assets.core import manifest
 from bookreader_backup_assets.core.artifact import Companion, Entry, Proof
-from bookreader_backup_assets.core.check import Outcome, Verdict, failed, passed
+from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.manifest import is_whole
 from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.core.streams import Meter, Progress, quiet
 from bookreader_backup_assets.vaults.base import Stored, Vault
@@ -28,7 +29,6 @@ SAME_BYTES = manifest.SAME_BYTES
 """The check, recorded in a proof beside the copy: size and SHA-256 there equal the entry's."""
 COMPUTED, READ_BACK = "computed by the service from what it received", "read back"
 """How the SHA-256 of a copy was found out."""
-_OF_MANIFESTS = ("not_empty", "sha256")  # an incomplete set's manifest belongs outside, too
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,7 @@ class _Found:
 
 def _require_fit(installation: Installation, catalog: Catalog, entry: Entry, name: str) -> None:
     standing = catalog.standing(entry)
-    of_manifest = entry.component == "backup_set"
-    proven = standing.verdict is Verdict.PASSED
-    if of_manifest:
-        proven = all(standing.checks.get(check) is Verdict.PASSED for check in _OF_MANIFESTS)
-    if not proven:
+    if not is_whole(entry, standing):
         raise RefusedError(
             f"{entry.name} is {standing}: only what is proven here is replicated",
             hint=f"bookreader-backup verify {entry.set}",

@@ -14,8 +14,9 @@ from bookreader_backup_assets.actions.replicas import waiting
 from bookreader_backup_assets.actions.replicate import SAME_BYTES, Replica, compare, replicate
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, WEEKLY
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, Entry, load_document
-from bookreader_backup_assets.core.check import Outcome, Verdict, failed, passed
+from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import BackupError, DamagedError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.manifest import is_whole
 from bookreader_backup_assets.core.set_id import label_of
 
 _ROWS = {"weekly": WEEKLY, "labels": LABELLED}
@@ -229,4 +230,4 @@ def _there_already(installation: Installation, asset: str, set_id: str, name: st
 
 
 def _proven(catalog: Catalog, entry: Entry) -> bool:
-    return catalog.standing(entry).verdict is Verdict.PASSED
+    return is_whole(entry, catalog.standing(entry))

@@ -28,6 +28,9 @@ UNCHANGED = "unchanged"
 SAME_BYTES = "same_bytes"
 """The check, recorded in a proof beside a copy: size and SHA-256 there equal the entry's."""
 
+_OF_THE_SOURCE = {"backup_set": "complete", "logs": "no_gap"}
+"""Checks that tell of what was there to be captured, and not of the stored bytes."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -49,6 +52,20 @@ class Standing:
         """One word for people."""
         words = {Verdict.PASSED: "verified", None: "unverified"}
         return words.get(self.verdict) or str(self.verdict)
+
+
+def is_whole(entry: Entry, standing: Standing) -> bool:
+    """Whether the bytes of an artifact are proven: enough for a copy to be made, and to count.
+
+    That is `verified`, but for a manifest, whose set may be incomplete, and for logs, of which something was
+    rotated away before: both say what they lack, and there is nothing better to be had.
+    """
+    made = {
+        name: verdict
+        for name, verdict in standing.checks.items()
+        if name != _OF_THE_SOURCE.get(entry.component)
+    }
+    return "sha256" in made and all(verdict is Verdict.PASSED for verdict in made.values())
 
 
 def standing(entry: Entry, proofs: Iterable[Proof]) -> Standing:

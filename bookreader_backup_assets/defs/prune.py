@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
+from bookreader_backup_assets.actions.locks import OFFSITE, lock_rows, renew
 from bookreader_backup_assets.actions.prune import PrunePlan, plan_prune, prune
 from bookreader_backup_assets.actions.replicate_set import lacking, replicated_assets
 from bookreader_backup_assets.core.errors import BackupError
@@ -36,11 +37,15 @@ def prune_job() -> dg.JobDefinition:
     def prune_vaults(
         context: dg.OpExecutionContext, config: PruneConfig, installation: dg.ResourceParam[Installation]
     ) -> None:
-        """Remove what the plan does not keep any more; where that is refused or fails, the run is red."""
+        """Remove what the plan does not keep any more; lock anew what it keeps, where its row asks for it.
+
+        Where that is refused or fails, the run is red.
+        """
         wrong: list[str] = []
         shown: dict[str, Any] = {}
         for vault in config.vaults or [LOCAL, *installation.outside]:
             wrong += _prune_one(context, installation, vault, shown)
+        wrong += _renew_locks(context, installation)
         report_removals(installation, context.instance)
         if wrong:
             raise dg.Failure("\n".join(wrong), metadata=shown, allow_retries=False)
@@ -123,6 +128,20 @@ def _prune_one(
     shown[f"{vault}_bytes"] = pruned.bytes
     yield from (f"{vault}: nothing was removed: {refusal}" for refusal in pruned.refusals)
     yield from (f"{vault}: {trouble.name} stays: {trouble.error}" for trouble in pruned.failed)
+
+
+def _renew_locks(context: dg.OpExecutionContext, installation: Installation) -> Iterator[str]:
+    """Lock anew offsite what the plan keeps, and yield what was wrong."""
+    if OFFSITE not in installation.outside or not lock_rows(installation):
+        return
+    try:
+        for one in renew(installation):
+            if one.error is not None:
+                yield f"the lock of {one.entry.name} was not renewed: {one.error.message}"
+            else:
+                context.log.info("%s is locked until %s", one.entry.name, one.until)
+    except BackupError as error:
+        yield f"locks: {'; '.join(filter(None, (error.message, error.hint)))}"
 
 
 def plan_table(plan: PrunePlan) -> dg.TableMetadataValue:

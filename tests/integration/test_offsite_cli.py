@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
+import dagster as dg
 import pytest
 from botocore.exceptions import ClientError
 
@@ -26,6 +27,7 @@ from bookreader_backup_assets.actions.replicas import waiting
 from bookreader_backup_assets.actions.replicate import compare, replicate
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.core.errors import RefusedError, VaultError
+from bookreader_backup_assets.definitions import define
 from bookreader_backup_assets.servers import s3 as servers
 from bookreader_backup_assets.settings import load_settings
 from bookreader_backup_assets.vaults import s3_policies
@@ -442,6 +444,18 @@ def test_a_lock_that_ends_before_the_plan_lets_go_is_renewed(with_locks, install
     assert problems(audit_bucket(installation)) == {}
 
 
+def test_the_daily_prune_renews_locks(with_locks, installation, clock, tmp_path):
+    """Dagster's job locks anew what the plan keeps, also where there is nothing to remove."""
+    copied(installation, "redis/rdb")
+    clock.forward(days=15)
+    assert "offsite locks" in problems(audit_bucket(installation))
+    settings = load_settings(with_locks, env_file=tmp_path / "none")
+    job = define(installation, settings).resolve_job_def("prune")
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(instance=instance, raise_on_error=False)
+    assert problems(audit_bucket(installation)) == {}
+
+
 def test_what_the_plan_lets_go_is_not_locked_anew(with_locks, installation, clock):
     """A copy of forty days ago is to be pruned when its lock has ended, and no day later."""
     now = clock()
@@ -608,6 +622,7 @@ AWS = """
 import fnmatch, os, sys
 from pathlib import Path
 import boto3
+import dagster as dg
 client = boto3.session.Session(os.environ["KEY"], os.environ["SECRET"], region_name="us-east-1").client(
     "s3", endpoint_url=os.environ["ENDPOINT"]
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bookreader_backup_assets.core.artifact import Entry, Problem, Proof
 from bookreader_backup_assets.core.check import failed, inconclusive, passed
-from bookreader_backup_assets.core.manifest import UNCHANGED, Failure, fold, standing
+from bookreader_backup_assets.core.manifest import UNCHANGED, Failure, fold, is_whole, standing
 
 NOON = datetime(2025, 10, 24, 12, tzinfo=UTC)
 DAY = "2025-10-24"
@@ -41,6 +41,18 @@ def manifest_of(*held, failures=(), planned=("redis/rdb",)):
         entries=held,
         failures=failures,
     )
+
+
+def test_what_tells_of_the_source_says_nothing_of_the_bytes():
+    """A manifest of an incomplete set, and logs with a gap, are whole; storage that is incomplete is not."""
+    for asset, check in (("logs/archive", "no_gap"), ("backup_set/manifest", "complete")):
+        one = entry(asset, checks=("sha256", check))
+        said = (passed("sha256", ""), failed(check, ""))
+        assert is_whole(one, standing(one, [proof(one, *said)]))
+        assert not is_whole(one, standing(one, [proof(one, failed(check, ""))]))
+        assert not is_whole(one, standing(one, [proof(one, failed("sha256", ""), passed(check, ""))]))
+    one = entry("storage/archive", checks=("sha256", "complete"))
+    assert not is_whole(one, standing(one, [proof(one, passed("sha256", ""), failed("complete", ""))]))
 
 
 def test_verified_needs_every_check_of_the_entry():

@@ -60,11 +60,16 @@ _A_WEEK = timedelta(days=7, hours=2)
 
 
 def assemble(
-    settings: Settings, *, now: Callable[[], datetime] = utc_now, connect: away.Connect | None = None
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    connect: away.Connect | None = None,
+    quick: bool = False,
 ) -> Installation:
     """Return the installation that `settings` describe. Contacts nothing; raises `SettingsError`.
 
-    `connect` gives the client of S3, instead of one made from the settings.
+    `connect` gives the client of S3, instead of one made from the settings; `quick` is for whoever only
+    looks at the vaults away from here, see `away.outside`.
     """
     plan = load_plan(settings.plan, timezone=settings.timezone)
     encryption = Gpg(settings.key, tuple(key for key in old_keys(settings).values() if key))
@@ -94,7 +99,7 @@ def assemble(
         log=open_log(settings.log.expanduser(), now) if settings.log else silent(),
         now=now,
         policy=away.policy_of(plan),
-        outside=away.outside(settings, plan, connect),
+        outside=away.outside(settings, plan, connect, quick=quick),
         unset=away.unset_vaults(settings, plan),
     )
 

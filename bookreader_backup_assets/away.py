@@ -44,13 +44,16 @@ def policy_of(plan: Plan, vault: str = "local") -> Policy:
     )
 
 
-def outside(settings: Settings, plan: Plan, connect: Connect | None = None) -> dict[str, Outside]:
+def outside(
+    settings: Settings, plan: Plan, connect: Connect | None = None, *, quick: bool = False
+) -> dict[str, Outside]:
     """Return the vaults that settings say the place of, by name. Contacts nothing.
 
-    `connect` gives the client of S3, instead of one made from the settings.
+    `connect` gives the client of S3, instead of one made from the settings. `quick` vaults are for whoever
+    only looks: one that does not answer is named within half a minute.
     """
     found: dict[str, Outside] = {}
-    for name, place in _places(settings, connect).items():
+    for name, place in _places(settings, connect, quick=quick).items():
         terms = {row: Terms(copy.storage_class, copy.lock_days) for row, copy in plan.copies(name).items()}
         found[name] = Outside(place, policy_of(plan, name), terms, settings.offsite_installation)
     return found
@@ -98,18 +101,18 @@ def encrypted(settings: Settings, plan: Plan, component: str) -> bool:
     return component in PERSONAL and bool(leaves)
 
 
-def _places(settings: Settings, connect: Connect | None) -> dict[str, Place]:
+def _places(settings: Settings, connect: Connect | None, *, quick: bool) -> dict[str, Place]:
     places: list[Place] = []
     if settings.nas:
         places.append(Nas(Path(settings.nas).expanduser()))
     if settings.offsite_bucket:
-        places.append(_bucket(settings, connect))
+        places.append(_bucket(settings, connect, quick=quick))
     if settings.git_remote:
-        places.append(GitPlace(settings.git_remote, settings.scratch))
+        places.append(GitPlace(settings.git_remote, settings.scratch, quick=quick))
     return {place.name: place for place in places}
 
 
-def _bucket(settings: Settings, connect: Connect | None) -> Place:
+def _bucket(settings: Settings, connect: Connect | None, *, quick: bool) -> Place:
     from bookreader_backup_assets.vaults.s3_access import Access
     from bookreader_backup_assets.vaults.s3_place import Bucket
 
@@ -132,4 +135,5 @@ def _bucket(settings: Settings, connect: Connect | None) -> Place:
         access(settings.offsite_access_key, settings.offsite_secret_key),
         access(prunes, settings.offsite_prune_secret_key) if prunes else None,
         connect,
+        quick=quick,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
+from bookreader_backup_assets import away
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_folder import stray_findings
 from bookreader_backup_assets.actions.drill_ground import SHORT
@@ -60,8 +61,12 @@ def look(settings: Settings, installation: Installation) -> Iterator[Finding]:
     """Yield everything that is found, good or not."""
     plan = load_plan(settings.plan, timezone=settings.timezone)
     yield from examine(installation, objectives(plan))
-    yield from examine_outside(installation)
-    if "offsite" in installation.outside:
+    silent = set()
+    looked_at = replace(installation, outside=away.outside(settings, plan, quick=True))
+    for finding in examine_outside(looked_at):
+        silent |= set() if finding.good else {finding.subject}
+        yield finding
+    if "offsite" in installation.outside and "offsite" not in silent:
         from bookreader_backup_assets.actions.examine_offsite import audit_bucket, examine_bucket
 
         yield from examine_bucket(installation)

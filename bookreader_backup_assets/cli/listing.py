@@ -28,7 +28,10 @@ def command(set_id: str | None, label: str | None, vault: str, as_json: bool) ->
     verified, failed, inconclusive (could not be told here), or unverified (not made yet).
     """
     settings = load_settings()
-    catalog = Catalog(local_vault(settings) if vault == LOCAL else assemble(settings).reading(vault).vault)
+    looked_at = (
+        local_vault(settings) if vault == LOCAL else assemble(settings, quick=True).reading(vault).vault
+    )
+    catalog = Catalog(looked_at)
     entries = catalog.entries(set_id=set_id or "")
     if set_id and not entries:
         sets = catalog.sets()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -85,7 +86,7 @@ class Status:
 def _look(
     settings: Settings, plan: Plan, only: tuple[str, ...], now: datetime, *, with_history: bool
 ) -> Status:
-    outside = away.outside(settings, plan)
+    outside = away.outside(settings, plan, quick=True)
     for name in only:
         if name != LOCAL and name not in outside:
             known = f"there are: {', '.join((LOCAL, *outside))}"
@@ -98,12 +99,15 @@ def _look(
         begun = min((entry.captured_at for entry in local.entries() if not entry.late), default=None)
     except BackupError:  # said where it is looked at
         made = begun = None
-    holdings = []
-    for name in names:
+
+    def held(name: str) -> Holding:
         counted = own if name == LOCAL else objectives(plan, name)
         rare = [asset for asset, age in counted.items() if age > own[asset]]
         opened = partial(_opened, outside[name], made) if name != LOCAL else lambda: local
-        holdings.append(look(name, opened, counted, now, begun=begun, rare=rare))
+        return look(name, opened, counted, now, begun=begun, rare=rare)
+
+    with ThreadPoolExecutor() as threads:  # or one that does not answer would be waited for after another
+        holdings = list(threads.map(held, names))
     unset = () if only else away.unset(settings, plan)
     copied = {asset.split("/")[0]: None for assets in wanted.values() for asset in assets}
     seen = Status(

@@ -27,26 +27,35 @@ BRANCHES = "refs/heads/bookreader-backups/"
 LARGEST = 50_000_000
 """Bytes of a file at most: services refuse more, GitHub from 100 MB on, and a history never shrinks."""
 _FRESH = 10.0  # seconds for which what was seen is taken for what is there
+_QUICK = 20.0  # seconds
 _ATTEMPTS = 20  # of a push, while others push
 _BUSY = re.compile(r"cannot lock ref|failed to update ref|already exists|incorrect old value")
 
 
 @dataclass(frozen=True)
 class GitPlace:
-    """Implements `Place` on a git remote. `scratch` is the folder where repositories of our own are made."""
+    """Implements `Place` on a git remote. `scratch` is the folder where repositories of our own are made.
+
+    One that is `quick` is not waited for long: for whoever only looks.
+    """
 
     url: Secret
     scratch: Path
     name: str = "git"
+    quick: bool = False
 
     def vault(self, installation: str, terms: Terms | None = None) -> GitVault:  # noqa: ARG002 - it has none
         """See `Place.vault`."""
-        return GitVault(Remote(self.url), BRANCHES + installation, self.scratch, self.name)
+        return GitVault(self._remote, BRANCHES + installation, self.scratch, self.name)
 
     def installations(self) -> list[str]:
         """See `Place.installations`."""
-        refs = Clone(Remote(self.url), self.scratch).refs(f"{BRANCHES}*")
+        refs = Clone(self._remote, self.scratch).refs(f"{BRANCHES}*")
         return sorted(ref.removeprefix(BRANCHES) for ref in refs)
+
+    @property
+    def _remote(self) -> Remote:
+        return Remote(self.url, _QUICK) if self.quick else Remote(self.url)
 
 
 @dataclass

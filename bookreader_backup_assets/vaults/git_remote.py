@@ -70,9 +70,13 @@ _ELSE = "is it reachable from this host? BACKUP_GIT_REMOTE says where it is"
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a remote is: an address as git takes it, with a token in it where HTTP needs one."""
+    """Where a remote is: an address as git takes it, with a token in it where HTTP needs one.
+
+    `answers` is how many seconds it has to say what it has.
+    """
 
     url: Secret
+    answers: float = DEADLINE
 
     @cached_property
     def address(self) -> str:
@@ -178,9 +182,11 @@ class Clone:
             raise VaultError(error.message, hint=error.hint) from None
         return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
-    def refs(self, *patterns: str, seconds: float = DEADLINE) -> dict[str, str]:
+    def refs(self, *patterns: str, seconds: float | None = None) -> dict[str, str]:
         """Return the refs that the remote has, and their objects."""
-        said = self.run("ls-remote", "--quiet", NAME, *patterns, seconds=seconds).splitlines()
+        said = self.run(
+            "ls-remote", "--quiet", NAME, *patterns, seconds=seconds or self.remote.answers
+        ).splitlines()
         return {name: identity for identity, _, name in (line.partition("\t") for line in said)}
 
     def fetch(self, ref: str) -> str | None:

@@ -6,6 +6,7 @@ a file on the NAS itself without which nothing is read or written: made by hand,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from bookreader_backup_assets.vaults.local import LocalVault
 
 MARKER = ".bookreader-nas"
 FOLDER = "bookreader-backups"
+_ANSWERS = 20.0  # seconds; a disk that slept needs some
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,27 @@ class NasVault:
 
 
 def require_mounted(mount: Path) -> None:
-    """Raise `VaultError` unless the marker is in the folder where the NAS should be mounted."""
-    if not (mount / MARKER).is_file():
+    """Raise `VaultError` unless the marker is in the folder where the NAS should be mounted.
+
+    One whose server is gone leaves whoever asks it waiting for good: it is asked in a thread.
+    """
+    seen: list[bool | OSError] = []
+
+    def look() -> None:
+        try:
+            seen.append((mount / MARKER).is_file())
+        except OSError as error:
+            seen.append(error)
+
+    asking = threading.Thread(target=look, daemon=True)
+    asking.start()
+    asking.join(_ANSWERS)
+    if not seen or isinstance(seen[0], OSError):
+        why = f"cannot be asked: {seen[0].strerror}" if seen else f"did not answer within {_ANSWERS:.0f} s"
+        raise VaultError(f"the NAS at {mount} {why}", hint="is it on, and reachable? then mount it anew")
+    if not seen[0]:
         raise VaultError(
             f"the NAS is not mounted at {mount}: there is no {MARKER}",
-            hint=f"mount it; if it is, and this is its first use: touch {mount / MARKER}",
+            hint=f"mount it. At its first use, and only if `findmnt {mount}` says that it is really mounted "
+            f"there: touch {mount / MARKER}",
         )

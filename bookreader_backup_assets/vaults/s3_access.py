@@ -16,9 +16,16 @@ Checksums = Literal["sha256", "none"]
 Encryption = Literal["", "AES256", "aws:kms"]
 LockMode = Literal["GOVERNANCE", "COMPLIANCE"]
 
-_TRIES = 6  # about half a minute of waiting in all
-_CONNECT = 10  # seconds
-_READ = 60
+_PATIENT: dict[str, Any] = {
+    "connect_timeout": 10,  # seconds
+    "read_timeout": 60,
+    "retries": {"mode": "standard", "total_max_attempts": 6},  # about half a minute of waiting in all
+}
+_QUICK: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 10,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
 _POOL = 32
 _REGION = "us-east-1"  # what services that have no regions are called in a signature
 
@@ -50,8 +57,10 @@ class Access:
         return f"bucket {self.bucket} at {self.endpoint or 'AWS'}"
 
 
-def connect(access: Access) -> Any:
+def connect(access: Access, *, quick: bool = False) -> Any:
     """Return a client of boto3, which threads may share. Contacts nobody. Raises `VaultError`.
+
+    A `quick` one is for whoever only looks: it gives up within 25 seconds on a service that does not answer.
 
     boto3's own checksums are off: we send and compare ours, and some services refuse its way of sending
     them as `Unauthorized`. So are the proxies of the environment: what is meant for a browser would see
@@ -60,9 +69,7 @@ def connect(access: Access) -> Any:
     config = Config(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
-        connect_timeout=_CONNECT,
-        read_timeout=_READ,
+        **(_QUICK if quick else _PATIENT),
         max_pool_connections=_POOL,
         tcp_keepalive=True,
         proxies={},

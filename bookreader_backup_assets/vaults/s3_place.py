@@ -20,13 +20,15 @@ FOLDER = "bookreader-backups/"
 class Bucket:
     """Implements `Place`. `pruning` is the account that may delete, if it is another one.
 
-    `client` gives the client of S3, if it is not made from `access`: under Dagster its resource does.
+    `client` gives the client of S3, if it is not made from `access`: under Dagster its resource does. One
+    that is `quick` is not waited for long: for whoever only looks.
     """
 
     access: Access
     pruning: Access | None = None
     client: Callable[[], Any] | None = field(default=None, repr=False)
     name: str = "offsite"
+    quick: bool = False
 
     def vault(self, installation: str, terms: Terms | None = None) -> S3Vault:
         """See `Place.vault`."""
@@ -48,7 +50,7 @@ class Bucket:
 
     @cached_property
     def _connected(self) -> Any:
-        return (self.client or (lambda: connect(self.access)))()
+        return (self.client or (lambda: connect(self.access, quick=self.quick)))()
 
     @cached_property
     def _connected_to_prune(self) -> Any:

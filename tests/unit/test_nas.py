@@ -41,7 +41,7 @@ def test_what_is_not_mounted_is_refused(nas):
     ):
         with pytest.raises(VaultError, match="not mounted") as error:
             use()
-        assert "touch" in error.value.hint
+        assert "findmnt" in error.value.hint
     assert (nas.mount / FOLDER / "one" / "kept").exists()
     assert not (nas.mount / FOLDER / "one" / "new").exists()
 

@@ -49,7 +49,7 @@ def held(installation: Installation, name: str, catalog: Catalog | None = None) 
     """
     catalog = catalog or Catalog(own_vault(installation, name))
     found = [held_of(installation, catalog, entry) for entry in catalog.entries()]
-    undo = _needed_by_restores(installation, name)
+    undo = needed_by_restores(installation, name)
     found = [replace(o, held_by=(undo[o.entry.name],)) if o.entry.name in undo else o for o in found]
     if name != LOCAL:
         return found
@@ -76,7 +76,7 @@ def proven(catalog: Catalog, entry: Entry) -> bool:
     return is_whole(entry, catalog.standing(entry))
 
 
-def _needed_by_restores(installation: Installation, name: str) -> Mapping[str, str]:
+def needed_by_restores(installation: Installation, name: str) -> Mapping[str, str]:
     """Return the artifacts in the vault `name` that a restore can still need, and why, by name."""
     why: dict[str, str] = {}
     for journal in journals(installation):

@@ -202,7 +202,7 @@ def alone(installation: Installation, what: str = "restore") -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RefusedError(
-            "another restore, or a prune, works on this installation", hint="wait until it has ended"
+            "a prune or a restore is at work on this installation", hint="wait until it has ended"
         ) from None
     except OSError as error:
         raise RefusedError(

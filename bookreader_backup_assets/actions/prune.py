@@ -14,6 +14,7 @@ from datetime import datetime
 from bookreader_backup_assets.actions import prune_records
 from bookreader_backup_assets.actions import strays as stray_files
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.committed import Committed
 from bookreader_backup_assets.actions.growth import bytes_of
 from bookreader_backup_assets.actions.held import held, own_vault
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
@@ -63,6 +64,8 @@ def prune(installation: Installation, name: str, *, share: float | None = None) 
     does, `RefusedError` while a restore or another prune works here, and `VaultError` where the local vault
     takes no record: nothing was removed then.
     """
+    if installation.known_id is None:  # no record of anything, and no folder for a lock
+        return Pruned("", "", name, plan_prune(installation, name, share=share).at)
     with alone(installation, "prune"):
         planned, catalog = _plan(installation, name, share)
         going = [stray for stray in planned.strays if not stray.stays]
@@ -74,6 +77,7 @@ def prune(installation: Installation, name: str, *, share: float | None = None) 
             host=installation.host,
             removed=planned.removals,
             strays=tuple(stray.name for stray in going),
+            stray_bytes=sum(stray.bytes for stray in going),
             refusals=planned.verdict.refusals,
         )
         for refusal in pruned.refusals:
@@ -90,8 +94,10 @@ def prune(installation: Installation, name: str, *, share: float | None = None) 
                 removed.append(removal)
             except BackupError as error:
                 failed.append(Trouble(removal.artifact, error.message))
-        failed += _remove_strays(installation, catalog.vault, going)
-        return prune_records.end(installation.vault, begun, removed, failed)
+        left = _remove_strays(installation, catalog.vault, going)
+        stay = {trouble.name for trouble in left}
+        gone = sum(stray.bytes for stray in going if stray.name not in stay)
+        return prune_records.end(installation.vault, begun, removed, [*failed, *left], gone)
 
 
 def prunes(installation: Installation, since: datetime | None = None) -> list[Pruned]:
@@ -114,15 +120,16 @@ def _plan(installation: Installation, name: str, share: float | None) -> tuple[P
     catalog = Catalog(vault)
     found = held(installation, name, catalog)
     kept = [one.pin for one in pins(installation, vault)]
+    lying = _strays(installation, catalog, now)
+    lone = len({one.name.partition(".")[0] for one in lying if not (one.stays or one.unfinished)})
 
     def judged(some: Sequence[Held]) -> Verdict:
-        return decide(some, policy, now, installation=own, pins=kept)
+        return decide(some, policy, now, installation=own, pins=kept, strays=lone)
 
     going = {one.entry.name for one in judged(found).decisions if not one.kept}
     verdict = judged([_asked(vault, one) if one.entry.name in going else one for one in found])
     verdict = replace(verdict, refusals=(*_unreadable(catalog), *verdict.refusals))
     sets = {one.entry.name: one.sets for one in found}
-    lying = _strays(installation, catalog, now)
     if verdict.refusals:
         lying = [replace(stray, stays=stray.stays or "nothing is removed now") for stray in lying]
     plan = PrunePlan(
@@ -149,7 +156,10 @@ def _unreadable(catalog: Catalog) -> list[str]:
     lost = [name for name in catalog.unreadable if name.endswith(ENTRY_SUFFIX)]
     if not lost:
         return []
-    said = "nobody can tell what that is of, and what it needs; mend it from a copy, or take it away by hand"
+    said = (
+        "nobody can tell what that is of, and what it needs; mend it from a copy, or add .damaged to its"
+        " name: what it is of stays, and does not count"
+    )
     return [f"{', '.join(lost)} cannot be read: {said}"]
 
 
@@ -186,9 +196,10 @@ def _remove(installation: Installation, catalog: Catalog, entry: Entry, removal:
 
 def _strays(installation: Installation, catalog: Catalog, now: datetime) -> list[Stray]:
     name = catalog.vault.name
-    known = {one.artifact for each in prunes(installation) if each.vault == name for one in each.removed}
-    known |= {one.name for each in prunes(installation) if each.vault == name for one in each.failed}
-    return stray_files.strays(catalog, now, known=known, alone=name != LOCAL)
+    own = [one for one in prunes(installation) if (one.vault, one.installation) == (name, installation.id)]
+    pinned = [one.pin for one in pins(installation, catalog.vault)]
+    committed = Committed(installation, catalog, own, pinned)
+    return stray_files.strays(catalog, committed, now, alone=name != LOCAL)
 
 
 def _remove_strays(installation: Installation, vault: Vault, going: Sequence[Stray]) -> list[Trouble]:

@@ -43,6 +43,8 @@ class Trouble:
 class Pruned:
     """A prune of one vault: `removed` artifacts, oldest first, `strays` by name, and what `failed`.
 
+    `stray_bytes` are what the strays took, half-written ones too.
+
     With `refusals`, nothing was removed. `id` is empty where nothing was to be removed, and there is no
     record. One on record that has not `ended` was killed: what it names may be there still.
     """
@@ -57,12 +59,13 @@ class Pruned:
     refusals: tuple[str, ...] = ()
     failed: tuple[Trouble, ...] = ()
     ended: bool = True
+    stray_bytes: int = 0
     format_version: int = FORMAT_VERSION
 
     @property
     def bytes(self) -> int:
-        """What the removed artifacts took."""
-        return sum(one.bytes for one in self.removed)
+        """What the removed artifacts and strays took."""
+        return self.stray_bytes + sum(one.bytes for one in self.removed)
 
     @property
     def good(self) -> bool:
@@ -83,8 +86,14 @@ def begin(vault: Vault, planned: Pruned) -> Pruned:
             return begun
 
 
-def end(vault: Vault, begun: Pruned, removed: Sequence[Removal], failed: Sequence[Trouble]) -> Pruned:
-    """Write down what became of it, and return that."""
+def end(
+    vault: Vault,
+    begun: Pruned,
+    removed: Sequence[Removal],
+    failed: Sequence[Trouble],
+    stray_bytes: int = 0,
+) -> Pruned:
+    """Write down what became of it, and return that; `stray_bytes` are of the strays that went."""
     strays = {trouble.name for trouble in failed}
     ended = replace(
         begun,
@@ -92,6 +101,7 @@ def end(vault: Vault, begun: Pruned, removed: Sequence[Removal], failed: Sequenc
         strays=tuple(name for name in begun.strays if name not in strays),
         failed=tuple(failed),
         ended=True,
+        stray_bytes=stray_bytes,
     )
     vault.put(f"{FOLDER}{begun.id}{_ENDED}", [dump_document(ended)])
     return ended

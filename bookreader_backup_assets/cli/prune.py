@@ -14,7 +14,7 @@ from bookreader_backup_assets.actions.prune import PrunePlan, plan_prune, prune
 from bookreader_backup_assets.actions.prune_records import Pruned
 from bookreader_backup_assets.assembly import assemble
 from bookreader_backup_assets.cli import output
-from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.core.errors import BackupError, RefusedError
 from bookreader_backup_assets.settings import load_settings
 
 
@@ -33,7 +33,7 @@ def command(vaults: tuple[str, ...], plan_only: bool, share: float | None, as_js
     The newest verified artifact of each asset stays, whatever the plan says; and what is pinned, what an
     undo still needs, and what has no proven copy yet where the plan wants one. Nothing goes while the clock
     cannot be right, or too much would go at once. Exit status 1 if that is so, or if something could not be
-    removed.
+    removed; 2 if it was refused everywhere, as while a restore or another prune is at work.
 
     \b
     bookreader-backup prune --plan                  what would go, what stays, and why
@@ -45,18 +45,21 @@ def command(vaults: tuple[str, ...], plan_only: bool, share: float | None, as_js
     for name in vaults:
         if name != LOCAL:
             installation.vault_outside(name)
-    documents, good = [], True
+    if installation.known_id is None and not as_json:
+        output.say("nothing was captured here yet: `bookreader-backup backup` makes the first backup")
+    documents, good, refused = [], True, 0
     for name in names:
         try:
             document, fine = _one(installation, name, share, plan_only=plan_only, as_json=as_json)
         except BackupError as error:
             output.complain(error)
+            refused += isinstance(error, RefusedError)
             document, fine = {"vault": name, "error": error.message, "hint": error.hint}, False
         documents.append(document)
         good = good and fine
     if as_json:
         output.say_json({"ok": good, "vaults": documents})
-    sys.exit(0 if good else 1)
+    sys.exit(0 if good else 2 if refused == len(documents) else 1)
 
 
 def _one(
@@ -95,8 +98,10 @@ def _print_plan(planned: PrunePlan) -> None:
         kind = "unfinished" if stray.unfinished else "without an entry"
         output.say(f"{stray.name} ({output.size(stray.bytes)}, {kind}): {stray.stays or 'remove'}")
     total = len(planned.verdict.decisions)
+    going = sum(not stray.stays for stray in planned.strays)
+    without = f" and {going} files without an entry" if going else ""
     freed = output.size(planned.bytes)
-    output.say(f"\nremoves {len(planned.removals)} of {total} artifacts, frees {freed}")
+    output.say(f"\nremoves {len(planned.removals)} of {total} artifacts{without}, frees {freed}")
 
 
 def _print_pruned(pruned: Pruned) -> None:
@@ -113,7 +118,9 @@ def _print_pruned(pruned: Pruned) -> None:
     for trouble in pruned.failed:
         output.say(f"{trouble.name}: not removed: {output.printable(trouble.error)}")
     if not pruned.refusals:
-        output.say(f"{pruned.vault}: {len(pruned.removed)} artifacts removed, {output.size(pruned.bytes)}")
+        without = f" and {len(pruned.strays)} files without an entry" if pruned.strays else ""
+        count = f"{len(pruned.removed)} artifacts{without}"
+        output.say(f"{pruned.vault}: {count} removed, {output.size(pruned.bytes)}")
 
 
 def _document(planned: PrunePlan) -> dict[str, Any]:

@@ -18,35 +18,36 @@ def refusals(
     signs: Iterable[datetime],
     *,
     removed: int,
+    strays: int = 0,
     share: float,
     longest: timedelta,
     now: datetime,
 ) -> tuple[str, ...]:
     """Return why nothing may be removed of a vault's own `entries`, of which `removed` would go.
 
-    `signs` of life are the instants at which something was captured, or found unchanged. `share` is the part
-    that may go at once, `longest` the longest age at which a newest one is no outage.
+    `strays` are the artifacts without an entry that would go with them: they count as the others. `signs` of
+    life are the instants at which something was captured, or found unchanged. `share` is the part that may go
+    at once, `longest` the longest age at which a newest one is no outage.
     """
-    if not entries:
-        return ()
     said = []
-    newest = max(entries, key=lambda entry: (entry.captured_at, entry.name))
-    if newest.captured_at > now + AHEAD:
+    newest = max(entries, key=lambda entry: (entry.captured_at, entry.name), default=None)
+    if newest is not None and newest.captured_at > now + AHEAD:
         said.append(
             f"{newest.name} was captured at {moment(newest.captured_at)}, and it is {moment(now)} now:"
             " set the clock right; if it is right, take away what was captured while it was wrong"
         )
-    if (gap := _gap(signs, max(STALE, longest), now)) is not None:
+    if newest is not None and (gap := _gap(signs, max(STALE, longest), now)) is not None:
         begin, end = gap
         until = "now" if end == now else f"{moment(end)}"
         said.append(
             f"nothing was captured from {moment(begin)} until {until}: set the clock right, or see why; what"
             f" there is stays until there are captures of {STALE.days} days"
         )
-    if removed > share * len(entries):
+    if removed + strays > share * (there := len(entries) + strays):
+        without = f", {strays} of them without an entry" if strays else ""
         said.append(
-            f"{removed} of {len(entries)} artifacts would be removed at once, more than {share:.0%}: look at"
-            " the clock and the plan; if it is meant, allow a larger share for once"
+            f"{removed + strays} of {there} artifacts would be removed at once{without}, more than"
+            f" {share:.0%}: look at the clock and the plan; if it is meant, allow a larger share for once"
         )
     return tuple(said)
 

@@ -57,9 +57,18 @@ class Verdict:
 
 
 def decide(
-    held: Sequence[Held], policy: Policy, now: datetime, *, installation: str, pins: Sequence[Pin] = ()
+    held: Sequence[Held],
+    policy: Policy,
+    now: datetime,
+    *,
+    installation: str,
+    pins: Sequence[Pin] = (),
+    strays: int = 0,
 ) -> Verdict:
-    """Return what becomes of each artifact in `held`. Pure, and independent of the order of its arguments."""
+    """Return what becomes of each artifact in `held`. Pure, and independent of the order of its arguments.
+
+    `strays` are the artifacts without an entry that would go as well: they count in the share.
+    """
     ordered = sorted(held, key=lambda one: (one.entry.captured_at, one.entry.name))
     own = [one for one in ordered if one.entry.installation == installation]
     artifacts, manifests = _divided(own)
@@ -96,6 +105,7 @@ def decide(
             [one.entry for one in own],
             [sign for _, sign in signs],
             removed=removed,
+            strays=strays,
             share=policy.share,
             longest=max(policy.objectives.values(), default=timedelta(0)),
             now=now,

@@ -449,12 +449,12 @@ def test_too_much_at_once_is_refused_and_can_be_allowed(installation):
 
 
 def test_strays_go_after_a_week(installation, clock):
-    """Files without an entry, proofs of nothing, and what was never written to its end; younger ones stay."""
+    """What a killed capture left, and what was never written to its end; younger ones stay."""
     vault = installation.vault
-    gone = fill(vault, "redis", night(19, clock()))
-    vault.delete(gone.entry_name)
-    old = [stored.name for stored in vault.list(gone.name)]
-    assert len(old) == 3  # the artifact, its companion and its proof
+    gone = "redis/redis_2026-03-01_02-00-00.rdb"
+    old = [gone, f"{gone}.index.gz"]
+    for name in old:
+        vault.put(name, [b"killed"])
     new, future, half, begun = (f"logs/logs_2026-03-1{n}_02-00-00.log.gz" for n in range(4))
     for name in (new, future):
         vault.put(name, [b"stray"])
@@ -473,6 +473,8 @@ def test_strays_go_after_a_week(installation, clock):
     }
     pruned = prune(installation, "local")
     assert sorted(pruned.strays) == sorted((*old, half))
+    assert pruned.bytes - sum(one.bytes for one in pruned.removed) == pruned.stray_bytes == 6 + 6 + 4
+    assert prunes(installation) == [pruned]
     left = names(vault)
     assert not {*old, f"{half}.partial"} & left.keys()
     assert {new, f"{begun}.partial", future} <= left.keys()
@@ -590,7 +592,7 @@ def test_what_is_anothers_stays(installation, clock):
 def test_one_at_a_time(installation):
     """While a restore works nothing is pruned: it may be reading what would go."""
     before = names(installation.vault)
-    with alone(installation), pytest.raises(RefusedError, match="another restore, or a prune"):
+    with alone(installation), pytest.raises(RefusedError, match="a prune or a restore is at work"):
         prune(installation, "local")
     assert names(installation.vault) == before
 

@@ -1,34 +1,36 @@
 """Replicate: an artifact that was proven here, into a vault away from this host, and proven there.
 
 The order is that of a capture: the bytes, compared with what the vault received, the proofs, the entry last.
-An artifact that is there already costs one listing; what later proofs say of it is added.
+An artifact that stands there already costs a listing and a few small files; what later proofs say of it is
+added. What is absent or damaged there is replaced by what is whole here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.damage import damage_recorded, record
 from bookreader_backup_assets.actions.installation import IDENTITY, Installation
 from bookreader_backup_assets.actions.program_log import noted
+from bookreader_backup_assets.actions.replicate_file import READ_BACK, bring, remove
+from bookreader_backup_assets.actions.stored import StoredArtifact
 from bookreader_backup_assets.core import manifest
-from bookreader_backup_assets.core.artifact import Companion, Entry, Proof
-from bookreader_backup_assets.core.check import Outcome, failed, passed
+from bookreader_backup_assets.core.artifact import PROOF_INFIX, Companion, Entry, Proof
+from bookreader_backup_assets.core.check import Outcome, Verdict, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, NotFoundError, RefusedError
-from bookreader_backup_assets.core.manifest import is_whole
+from bookreader_backup_assets.core.manifest import is_whole, standing
 from bookreader_backup_assets.core.set_id import label_of
-from bookreader_backup_assets.core.streams import Meter, Progress, quiet
+from bookreader_backup_assets.core.streams import Meter, Progress
 from bookreader_backup_assets.vaults.base import Stored, Vault
 
 SAME_BYTES = manifest.SAME_BYTES
 """The check, recorded in a proof beside the copy: size and SHA-256 there equal the entry's."""
-COMPUTED, READ_BACK = "computed by the service from what it received", "read back"
-"""How the SHA-256 of a copy was found out."""
+_PATIENCE, _PAUSE = 10.0, 0.2
+"""Seconds that another process is given, and between two looks at what it has done."""
 
 
 @dataclass(frozen=True)
@@ -49,35 +51,71 @@ class Replica:
 def replicate(installation: Installation, entry: Entry, name: str, *, read_back: bool = False) -> Replica:
     """Bring an artifact into the vault `name`, and return what was found there.
 
-    With `read_back`, its bytes are read again there, also where the service computed their SHA-256. Raises
+    What stands there whole is not sent again; what of it is absent or damaged there is replaced. With
+    `read_back`, its bytes are read again there, also where the service computed their SHA-256. Raises
     `RefusedError` for what is not proven here, not wanted there, or has to be encrypted and is not;
-    `DamagedError` where the bytes here or there are others than were captured; `VaultError`. Nothing is
-    recorded there then.
+    `DamagedError` where the bytes here or there are others than were captured, which is on record then, or
+    where the entry there is another; `NameTakenError` while another process is at it; `VaultError`.
     """
     catalog = Catalog(installation.vault)
     _require_fit(installation, catalog, entry, name)
     target = installation.vault_outside(name).vault(installation.id, entry)
-    started = time.monotonic()
+    with damage_recorded(StoredArtifact(installation, entry)):
+        try:
+            return _replicate(installation, catalog, entry, target, read_back=read_back)
+        except (NameTakenError, NotFoundError) as error:  # somebody else has put it, or removed it, meanwhile
+            if not _ended(target, entry):
+                raise NameTakenError(
+                    f"another replicate is at work on {entry.name} in {name}",
+                    hint="`bookreader-backup replicate` when it has ended; it is right if nothing is missing",
+                ) from error
+            return _replicate(installation, catalog, entry, target, read_back=read_back)
+
+
+def _replicate(
+    installation: Installation, catalog: Catalog, entry: Entry, target: Vault, *, read_back: bool
+) -> Replica:
+    name, started = target.name, time.monotonic()
     there = {stored.name: stored for stored in target.list(entry.name)}
-    if entry.entry_name in there:
-        _add_proofs(catalog, entry, target, there)
-        return Replica(entry, name, _recorded(entry, target, there), new=False)
+    committed = entry.entry_name in there
+    ours = {proof.proof_name: proof for proof in catalog.stored_proofs(entry)}
+    proofs = _proofs_there(target, entry, ours, there)
+    if committed:
+        _require_ours(target, entry)
+        _add_proofs(target, ours, there)
+        if (outcome := _recorded(entry, [*ours.values(), *proofs], there)) is not None:
+            return Replica(entry, name, outcome, new=False)
     with noted(installation.log, "replicate", f"{entry.name} to {name}") as say:
         _introduce(installation, target, entry)
         sent = 0
-        for companion in entry.companions:
-            found = _bring(installation, target, companion, there.get(companion.name))
-            sent += found.sent
-        with installation.watch(f"replicating {entry.asset} to {name}", entry.size) as progress:
-            own = Companion("", entry.name, entry.size, entry.sha256)
-            found = _bring(installation, target, own, there.get(entry.name), progress, read_back=read_back)
-        _add_proofs(catalog, entry, target, there)
+        try:
+            for companion in entry.companions:
+                brought = bring(installation, target, companion, there.get(companion.name))
+                sent += brought.sent
+            with installation.watch(f"replicating {entry.asset} to {name}", entry.size) as progress:
+                own, stored = Companion("", entry.name, entry.size, entry.sha256), there.get(entry.name)
+                brought = bring(installation, target, own, stored, progress, read_back=read_back)
+        except DamagedError as error:
+            if committed:
+                record(StoredArtifact(replace(installation, vault=target), entry), error)
+            raise
+        # the very bytes that were verified here: whatever was found of what was there before is over
+        again = _passed_here(catalog, entry) if there else ()
+        if not committed:
+            _add_proofs(target, ours, there)
         seconds = round(time.monotonic() - started, 3)
-        _keep(installation, target, entry, found.outcome, seconds)
+        _keep(installation, target, entry, brought.outcome, seconds, *again)
         with suppress(NameTakenError):  # two runs at once: what is there was compared by both
             target.put(entry.entry_name, [entry.to_json()])
-        say(f"{entry.size} bytes, sha256 {found.how}")
-    return Replica(entry, name, found.outcome, new=True, sent=sent + found.sent, seconds=seconds)
+        sent += brought.sent
+        say(f"{entry.size} bytes, sha256 {brought.how}")
+    return Replica(entry, name, brought.outcome, new=not committed or sent > 0, sent=sent, seconds=seconds)
+
+
+def short(entry: Entry, there: Mapping[str, int]) -> list[str]:
+    """Return which files of an artifact a listing (sizes by name) does not have, or has with another size."""
+    files = {entry.name: entry.size, **{one.name: one.size for one in entry.companions}}
+    return [name for name, size in files.items() if there.get(name) != size]
 
 
 def compare(installation: Installation, entry: Entry, name: str) -> Outcome:
@@ -100,13 +138,6 @@ def is_in_clear(installation: Installation, entry: Entry) -> bool:
     """Whether an artifact was captured in clear, and what leaves this host of its kind is to be encrypted."""
     component = installation.components.get(entry.asset)
     return component is not None and "gpg" in component.codecs and "gpg" not in entry.codecs
-
-
-@dataclass(frozen=True)
-class _Found:
-    outcome: Outcome
-    sent: int
-    how: str
 
 
 def _require_fit(installation: Installation, catalog: Catalog, entry: Entry, name: str) -> None:
@@ -136,78 +167,84 @@ def _introduce(installation: Installation, target: Vault, entry: Entry) -> None:
             target.put(name, installation.vault.open(name))
 
 
-def _bring(
-    installation: Installation,
-    target: Vault,
-    file: Companion,
-    stored: Stored | None,
-    progress: Progress = quiet,
-    *,
-    read_back: bool = False,
-) -> _Found:
-    """Put a file there, unless an attempt that ended before the entry has `stored` it, and compare."""
-    sent, name, size, sha256 = 0, file.name, file.size, file.sha256
-    if stored is None:
-        chunks = _exactly(installation.vault.open(name), name, size, sha256, progress)
-        stored = target.put(name, chunks, size=size)
-        sent = size
-    how = COMPUTED if stored.sha256 and not read_back else READ_BACK
-    found = stored.sha256 if stored.sha256 and not read_back else target.digest(name)
-    if found != sha256 or stored.size != size:
-        raise DamagedError(
-            f"{name} has other bytes in {target.name} than were captured: {stored.size} of {size},"
-            f" sha256 {found}",
-            hint=f"it counts for nothing there; remove it in {target.name} by hand, and replicate again",
-        )
-    parts = {"part_size": stored.part_size, "parts": list(stored.parts)} if stored.parts else {}
-    outcome = passed(
-        SAME_BYTES, f"{size} bytes, sha256 {how}, as captured", bytes=size, sha256=found, how=how, **parts
+def _require_ours(target: Vault, entry: Entry) -> None:
+    """Raise `DamagedError` if the entry there is not the one here: nobody can tell which is right."""
+    name = entry.entry_name
+    try:
+        if Entry.from_json(b"".join(target.open(name)), name=name) == entry:
+            return
+        said = f"{name} says other things in {target.name} than here"
+    except DamagedError as error:
+        said = f"{name} cannot be read in {target.name}: {error.message}"
+    raise DamagedError(
+        said,
+        hint=f"remove {_place(target, name)} by hand, and that file only;"
+        " then `bookreader-backup replicate` compares the artifact, and commits it there again",
     )
-    return _Found(outcome, sent, how)
 
 
-def _exactly(
-    chunks: Iterator[bytes], name: str, size: int, sha256: str, progress: Progress
-) -> Iterator[bytes]:
-    """Yield the chunks, the last only if all together are what the entry says: else nothing is committed."""
-    whole, count, held = hashlib.sha256(), 0, b""
-    for chunk in chunks:
-        if held:
-            yield held
-            progress(len(held))
-        whole.update(chunk)
-        count, held = count + len(chunk), chunk
-    if count != size or whole.hexdigest() != sha256:
-        raise DamagedError(
-            f"{name} is not what was captured any more: {count} of {size} bytes, or its sha256 differs",
-            hint="bookreader-backup verify; and check the disk of the vault (dmesg, smartctl)",
-        )
-    if held:
-        yield held
-        progress(len(held))
+def _proofs_there(
+    target: Vault, entry: Entry, ours: Mapping[str, Proof], there: Mapping[str, Stored]
+) -> list[Proof]:
+    """Return the proofs that lie beside the copy; those from here that are damaged there are put again.
 
-
-def _add_proofs(catalog: Catalog, entry: Entry, target: Vault, there: dict[str, Stored]) -> None:
-    for proof in catalog.stored_proofs(entry):
-        if proof.proof_name not in there:
-            with suppress(NameTakenError):
-                target.put(proof.proof_name, [proof.to_json()])
-
-
-def _recorded(entry: Entry, target: Vault, there: dict[str, Stored]) -> Outcome:
-    """Return what the newest proof of the copy says of its bytes, if its size is still right."""
-    stored = there.get(entry.name)
-    if stored is None or stored.size != entry.size:
-        size = stored.size if stored else 0
-        return failed(SAME_BYTES, f"{size} bytes are there, {entry.size} were captured", bytes=size)
-    found: list[tuple[datetime, Outcome]] = []
+    Raises `DamagedError` for one that was made there, and cannot be read.
+    """
+    found = []
     for name in there:
-        if name.startswith(f"{entry.name}.proof-"):
-            proof = Proof.from_json(b"".join(target.open(name)), name=name)
-            found += [(proof.at, outcome) for outcome in proof.checks if outcome.check == SAME_BYTES]
-    if found:
-        return max(found, key=lambda one: one[0])[1]
-    return _compared(target, entry, quiet)
+        if not name.startswith(entry.name + PROOF_INFIX):
+            continue
+        try:
+            found.append(Proof.from_json(b"".join(target.open(name)), name=name))
+        except DamagedError as error:
+            if name not in ours:
+                error.hint = f"remove {_place(target, name)} by hand, and that file only"
+                raise
+            remove(target, name)
+            target.put(name, [ours[name].to_json()])
+    return found
+
+
+def _add_proofs(target: Vault, ours: Mapping[str, Proof], there: Mapping[str, Stored]) -> None:
+    for name, proof in ours.items():
+        if name not in there:
+            with suppress(NameTakenError):
+                target.put(name, [proof.to_json()])
+
+
+def _place(target: Vault, name: str) -> str:
+    return str(target.local_path(name) or f"{name} in {target.name}")
+
+
+def _recorded(entry: Entry, proofs: Sequence[Proof], there: Mapping[str, Stored]) -> Outcome | None:
+    """Return what the newest proof of a copy says of its bytes; None unless it stands whole there."""
+    if short(entry, {name: stored.size for name, stored in there.items()}):
+        return None
+    if not is_whole(entry, standing(entry, proofs)):
+        return None
+    found = [(p.at, o) for p in proofs if p.sha256 == entry.sha256 for o in p.checks if o.check == SAME_BYTES]
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _passed_here(catalog: Catalog, entry: Entry) -> tuple[Outcome, ...]:
+    """Return the latest outcome of each check of an artifact, of those that stand as passed here."""
+    passing = catalog.standing(entry).checks
+    latest: dict[str, Outcome] = {}
+    for proof in catalog.stored_proofs(entry):
+        latest |= {o.check: o for o in proof.checks if o.passed and proof.sha256 == entry.sha256}
+    return tuple(o for check, o in latest.items() if passing.get(check) is Verdict.PASSED)
+
+
+def _ended(target: Vault, entry: Entry) -> bool:
+    """Wait a moment for what somebody else is bringing, and return whether it is there."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        there = {stored.name: stored.size for stored in target.list(entry.name)}
+        if entry.entry_name in there and not short(entry, there):
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE)
 
 
 def _compared(target: Vault, entry: Entry, progress: Progress) -> Outcome:

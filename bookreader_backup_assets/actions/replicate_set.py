@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.replicas import waiting
-from bookreader_backup_assets.actions.replicate import SAME_BYTES, Replica, compare, replicate
+from bookreader_backup_assets.actions.replicate import SAME_BYTES, Replica, compare, replicate, short
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, WEEKLY
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, Entry, load_document
 from bookreader_backup_assets.core.check import Outcome, failed, passed
@@ -151,11 +151,11 @@ def lacking(installation: Installation, catalog: Catalog, name: str) -> dict[tup
     where the vault cannot be asked.
     """
     vault = installation.vault_outside(name).vault(installation.id)
-    there = {stored.name for stored in vault.list()}
+    there = {stored.name: stored.size for stored in vault.list()}
     named: dict[tuple[str, str], set[str]] = {}
     found: dict[tuple[str, str], Entry] = {}
     for entry in waiting(installation, catalog, name):
-        if entry.entry_name in there:
+        if entry.entry_name in there and not short(entry, there):
             continue
         place = place_of(installation, name, entry.asset, entry.set)
         if place not in named:

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 from bookreader_backup_assets.actions.capture import ROOM, capture
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.damage import damage_recorded
 from bookreader_backup_assets.actions.fetched import fetched, room, wanted
 from bookreader_backup_assets.actions.installation import Installation
 from bookreader_backup_assets.actions.journal import Journal, alone, unfinished
@@ -105,7 +106,7 @@ def restore_alone(
     was confirmed; `notes` are for its report.
     """
     with fetched(installation, scenario, entry) as kept:
-        _, made = restoration(installation, scenario, entry, options, kept)
+        stored, made = restoration(installation, scenario, entry, options, kept)
         header = {"artifact": entry.name, "target": made.target, "options": _jsonable(options)}
         header |= {"within": within} if within else {}
         killed = [one for one in unfinished(installation) if _same(one, scenario, header)]
@@ -114,7 +115,8 @@ def restore_alone(
         for ended in finish(installation, target=made.target, but_for={within, mine.id if mine else ""}):
             if ended.id in half_way and ended.result == RESTORED:
                 return ended  # its undo, and no other, goes back to the state before
-        planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
+        with damage_recorded(stored):
+            planned = _plan(installation, scenario, entry.set, entry, made, into=options.into)
         if options.into is None and confirm is not None:  # who named another place has typed it
             require_confirmed(planned.target, confirm, planned.preview.replaces)
         for room in planned.preview.rooms:
@@ -123,7 +125,8 @@ def restore_alone(
         said = {"notes": list(notes)} if notes else {}
         journal = mine or Journal.begin(installation, scenario, {**header, **said})
         work = Restore(installation, journal, scenario, entry, options, made)
-        return _carry_out(work, planned.preview, no_safety)
+        with damage_recorded(stored):
+            return _carry_out(work, planned.preview, no_safety)
 
 
 def _carry_out(work: Restore, preview: Preview, no_safety: str) -> RestoreReport:

@@ -21,7 +21,7 @@ class StoredArtifact:
     """Implements `components.base.Stored` over an installation's vault.
 
     `meter` is that of the last reading, for the one who compares size and sha256 afterwards. With `fetched`,
-    what was read whole is read from there the next time.
+    what was read whole is read from there the next time. `beside` are the siblings that were asked for.
     """
 
     installation: Installation
@@ -29,6 +29,7 @@ class StoredArtifact:
     progress: Progress = quiet
     meter: Meter | None = field(default=None, repr=False)
     fetched: Fetched | None = None
+    beside: list[StoredArtifact] = field(default_factory=list, repr=False)
 
     @property
     def path(self) -> Path | None:
@@ -58,7 +59,10 @@ class StoredArtifact:
         """See `Stored.sibling`."""
         held = self._catalog.entries(asset=asset, set_id=self.entry.set)
         same = [entry for entry in held if entry.label == self.entry.label]
-        return StoredArtifact(self.installation, same[-1], fetched=self.fetched) if same else None
+        if not same:
+            return None
+        self.beside.append(StoredArtifact(self.installation, same[-1], fetched=self.fetched))
+        return self.beside[-1]
 
     def others(self) -> list[Entry]:
         """See `Stored.others`."""

@@ -99,7 +99,7 @@ def test_a_copy_is_verified_where_it_is(run, there):
 
 
 def test_damage_there_stays_on_record_there(run, there, tmp_path):
-    """Exit status 1; the copy counts for nothing, although the original is proven anew, and that arrives."""
+    """Exit status 1; the copy counts for nothing until what is whole here has taken its place."""
     entry = in_nas(there).newest("storage/archive")
     path = there.installation.reading("nas").vault.local_path(entry.name)
     path.chmod(0o600)
@@ -109,8 +109,10 @@ def test_damage_there_stays_on_record_there(run, there, tmp_path):
     shutil.rmtree(tmp_path / "vault")
     (tmp_path / "gone").rename(tmp_path / "vault")
     run("verify", "--asset", "storage/archive")
-    replicate(there.installation, entry, "nas")
     assert in_nas(there).standing(entry).verdict is Verdict.FAILED
+    done = run("replicate")
+    assert "as captured, instead of other bytes that were there" in done.stdout
+    assert in_nas(there).standing(entry).verdict is Verdict.PASSED
     assert Catalog(there.installation.vault).standing(entry).verdict is Verdict.PASSED
 
 

@@ -35,9 +35,10 @@ from bookreader_backup_assets.core.secret import Secret, key_id
 from bookreader_backup_assets.core.streams import Progress, quiet
 from bookreader_backup_assets.runners.base import Services
 from bookreader_backup_assets.runners.local import NoServices
+from bookreader_backup_assets.vaults import names
 from bookreader_backup_assets.vaults.base import Vault
 
-IDENTITY = "installation.json"
+IDENTITY = names.IDENTITY
 LOCAL = "local"
 """The name of the vault on this host."""
 VAULTS = {

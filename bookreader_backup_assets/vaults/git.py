@@ -21,7 +21,7 @@ from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.core.streams import Meter
 from bookreader_backup_assets.vaults.base import Stored, Terms
 from bookreader_backup_assets.vaults.git_remote import Clone, Remote, Tree
-from bookreader_backup_assets.vaults.names import is_name, require_name
+from bookreader_backup_assets.vaults.names import IDENTITY, is_name, require_name
 
 BRANCHES = "refs/heads/bookreader-backups/"
 LARGEST = 50_000_000
@@ -50,8 +50,9 @@ class GitPlace:
 
     def installations(self) -> list[str]:
         """See `Place.installations`."""
-        refs = Clone(self._remote, self.scratch).refs(f"{BRANCHES}*")
-        return sorted(ref.removeprefix(BRANCHES) for ref in refs)
+        clone = Clone(self._remote, self.scratch)
+        refs = sorted(clone.refs(f"{BRANCHES}*"))
+        return [ref.removeprefix(BRANCHES) for ref in clone.having(IDENTITY, refs)]
 
     @property
     def _remote(self) -> Remote:

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -198,6 +198,21 @@ class Clone:
         head = self.run("rev-parse", "--verify", "refs/seen")
         self._held.add(head)
         return head
+
+    def having(self, name: str, refs: Sequence[str]) -> list[str]:
+        """Return those of the remote's refs that have a file of this name. Where it can, it sends no file.
+
+        This clone is of no use for anything else then: what it lacks is not fetched later.
+        """
+        if not refs:
+            return []
+        wanted = [f"+{ref}:refs/seen/{number}" for number, ref in enumerate(refs)]
+        self.run("fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none", NAME, *wanted)
+        return [
+            ref
+            for number, ref in enumerate(refs)
+            if self.run("ls-tree", "--name-only", "--full-tree", f"refs/seen/{number}", name)
+        ]
 
     def tree(self, commit: str | None) -> Tree:
         """Return the files of a commit that is here; none for no commit."""

@@ -6,6 +6,8 @@ import re
 
 from bookreader_backup_assets.core.errors import VaultError
 
+IDENTITY = "installation.json"
+"""The file in a vault that says whose it is. Without it, what lies there is no vault."""
 PARTIAL = ".partial"
 """How a name ends while a vault in a folder writes it; in every vault such a name is refused."""
 PLAIN = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")

@@ -15,6 +15,7 @@ from pathlib import Path
 from bookreader_backup_assets.core.errors import VaultError
 from bookreader_backup_assets.vaults.base import Stored, Terms
 from bookreader_backup_assets.vaults.local import LocalVault
+from bookreader_backup_assets.vaults.names import IDENTITY
 
 MARKER = ".bookreader-nas"
 FOLDER = "bookreader-backups"
@@ -36,7 +37,7 @@ class Nas:
         """See `Place.installations`."""
         require_mounted(self.mount)
         folder = self.mount / FOLDER
-        return sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+        return sorted(found.parent.name for found in folder.glob(f"*/{IDENTITY}"))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from bookreader_backup_assets.vaults.base import Terms
-from bookreader_backup_assets.vaults.names import is_name
+from bookreader_backup_assets.vaults.names import IDENTITY, is_name
 from bookreader_backup_assets.vaults.s3 import S3Vault
 from bookreader_backup_assets.vaults.s3_access import Access, connect
 
 FOLDER = "bookreader-backups/"
 """What the keys of this program begin with in a bucket, as the guide has them."""
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,14 @@ class Bucket:
 
     def installations(self) -> list[str]:
         """See `Place.installations`."""
-        found = (name.removeprefix(FOLDER).rstrip("/") for name in self.vault("").folders(FOLDER))
-        return sorted(name for name in found if is_name(name))  # `doctor` tries things beside them
+        folders = (name.removeprefix(FOLDER).rstrip("/") for name in self.vault("").folders(FOLDER))
+        named = sorted(name for name in folders if is_name(name))  # `doctor` tries things beside them
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return [name for name, there in zip(named, threads.map(self._has, named), strict=True) if there]
+
+    def _has(self, installation: str) -> bool:
+        """Whether an installation has a vault here: to list its file takes no more rights than above."""
+        return any(stored.name == IDENTITY for stored in self.vault(installation).list(IDENTITY))
 
     @cached_property
     def _connected(self) -> Any:

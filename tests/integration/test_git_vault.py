@@ -132,11 +132,13 @@ def test_other_branches_are_nobodys_business(git_place, vault, git_remote, tmp_p
     git(code, "init", "--quiet", "--initial-branch=main")
     head = commit(code, "code", {"README": "code\n"})
     git(code, "push", "--quiet", git_remote.as_uri(), "main")
-    vault.put("a", [b"x"])
+    vault.put("installation.json", [b"{}"])
+    git_place.vault("two").put("installation.json", [b"{}"])
     git_place.vault("two").put("b", [b"y"])
+    git(code, "push", "--quiet", git_remote.as_uri(), "main:bookreader-backups/something-else")
     assert git(git_remote, "rev-parse", "main") == head
     assert git_place.installations() == ["one", "two"]
-    assert [one.name for one in git_place.vault("two").list()] == ["b"]
+    assert [one.name for one in git_place.vault("two").list()] == ["b", "installation.json"]
 
 
 def test_what_was_deleted_is_out_of_the_tree_and_not_out_of_history(git_place, vault, git_remote):

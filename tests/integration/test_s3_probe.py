@@ -177,6 +177,7 @@ def test_an_account_that_may_not_delete_says_what_it_leaves(bucket):
     assert deletion.left == len(left(bucket)) > 0
     assert all(key.startswith(deletion.folder) for key in left(bucket))
     connect(bucket).put_object(Bucket=bucket.bucket, Key=f"{FOLDER}abc/installation.json", Body=b"{}")
+    connect(bucket).put_object(Bucket=bucket.bucket, Key=f"{FOLDER}other-thing/readme", Body=b"of others")
     assert Bucket(bucket).installations() == ["abc"]
 
 

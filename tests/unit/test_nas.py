@@ -16,6 +16,8 @@ def nas(tmp_path):
 def test_each_installation_has_a_vault(nas):
     """What one installation writes is in a folder of its own, and the place knows whose there are."""
     nas.vault("one").put("a/b", [b"x"])
+    nas.vault("one").put("installation.json", [b"{}"])
+    nas.vault("something-else").put("readme", [b"x"])
     assert nas.installations() == ["one"]
     assert list(nas.vault("two").list()) == []
     assert (nas.mount / FOLDER / "one" / "a" / "b").read_bytes() == b"x"

@@ -95,7 +95,8 @@ def needed_by_restores(installation: Installation, name: str) -> Mapping[str, st
 def _lacking(installation: Installation, outside: Outside, found: Iterable[Held]) -> set[str]:
     """Return the names of what is wanted in a vault, and is not proven to be there."""
     wanted = [one for one in found if one.entry.installation == installation.id and outside.wants(one.entry)]
-    kept = still_wanted(wanted, outside.policy, installation.now(), installation=installation.id)
+    policy = outside.policy.with_fulls(one.entry for one in wanted)
+    kept = still_wanted(wanted, policy, installation.now(), installation=installation.id)
     if not kept:
         return set()
     try:

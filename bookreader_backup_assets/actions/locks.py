@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bookreader_backup_assets.actions.catalog import Catalog
@@ -77,6 +77,7 @@ def locks(installation: Installation) -> list[Lock]:
     outside = installation.vault_outside(OFFSITE)
     vault = own_vault(installation, OFFSITE)
     catalog, own = Catalog(vault), installation.known_id or ""
+    outside = replace(outside, policy=outside.policy.with_fulls(catalog.entries()))
     kept = decide(
         held(installation, OFFSITE, catalog),
         outside.policy,

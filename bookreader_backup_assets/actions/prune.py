@@ -118,6 +118,7 @@ def _plan(installation: Installation, name: str, share: float | None) -> tuple[P
         return PrunePlan(name, now, Verdict(())), Catalog(installation.vault)
     vault = own_vault(installation, name)
     catalog = Catalog(vault)
+    policy = policy.with_fulls(catalog.entries())
     found = held(installation, name, catalog)
     kept = [one.pin for one in pins(installation, vault)]
     lying = _strays(installation, catalog, now)

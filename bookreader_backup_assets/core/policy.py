@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from bookreader_backup_assets.core.artifact import Entry
+from bookreader_backup_assets.core.errors import RefusedError
+from bookreader_backup_assets.core.set_id import day_of
 
 Unit = Literal["days", "weeks", "versions"]
+WEEKLY = "backup_set/weekly"
+"""The asset of the manifests of weekly fulls."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ class Policy:
     objectives: Mapping[str, timedelta] = field(default_factory=dict)
     share: float = 0.5
 
+    def with_fulls(self, entries: Iterable[Entry]) -> Policy:
+        """Return this policy, by which each set that was sealed as a weekly full stays one.
+
+        `entries` are of the vault that it is for. Which day has the full may change, or none may have it any
+        more: what is there was kept as one. Without a row for them in the plan they have no limit.
+        """
+        sealed = {day for entry in entries if entry.asset == WEEKLY and (day := _day(entry)) is not None}
+        planned = self.full_on
+        return replace(self, full_on=lambda day: day in sealed or planned(day)) if sealed else self
+
 
 @dataclass(frozen=True)
 class Held:
@@ -91,3 +105,10 @@ class Pin:
     set: str
     until: date
     because: str
+
+
+def _day(entry: Entry) -> date | None:
+    try:
+        return day_of(entry.set)
+    except RefusedError:
+        return None

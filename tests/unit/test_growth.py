@@ -117,12 +117,34 @@ def test_what_was_pruned_is_taken_off(vault):
     there = Catalog(vault).entries()[0].name
     gone = (went(20, 40_000), went(30, 9000, "storage/archive"), went(3, 700), went(20, 9, artifact=there))
     begin(vault, Pruned("", "i", "local", NOW - timedelta(days=1), removed=gone))
+    begin(vault, Pruned("", "i", "local", NOW - timedelta(days=4), removed=(went(40, 900_000),)))
     begin(vault, Pruned("", "i", "local", NOW - timedelta(days=12), removed=(went(20, 77),)))
     begin(vault, Pruned("", "i", "nas", NOW - timedelta(days=1), removed=(went(20, 88),)))
     said = found(vault)
     assert (said.days, said.per_day) == (9, (9 * 1000 - 49_000) / 9)
     assert [one.per_day for one in said.assets] == [(9 * 1000 - 40_000) / 9, -1000]
     assert (said.days_left, said.soon) == (None, False)
+
+
+def test_one_large_prune_is_no_rate(vault):
+    """A first prune takes years away at once, and the vault still fills: by the nights, less usual prunes."""
+    nights(vault, 40)
+
+    def pruned(days_ago, *sizes):
+        at = NOW - timedelta(days=days_ago)
+        gone = tuple(
+            Removal(f"gone-{days_ago}-{n}", "postgresql/dump", (), size, NOW - timedelta(days=90), "over")
+            for n, size in enumerate(sizes)
+        )
+        begin(vault, Pruned("", "i", "local", at, removed=gone))
+
+    pruned(5, 600_000)
+    pruned(5.1, 300_000)
+    assert (found(vault).per_day, found(vault).assets[0].per_day) == (1000, 1000)
+    for days_ago in range(1, 5):
+        pruned(days_ago, 300)
+    assert found(vault).per_day == (30 * 1000 - 4 * 300) / 30
+    assert found(vault).days_left > 0
 
 
 def test_an_artifact_of_the_future_tells_nothing(vault):

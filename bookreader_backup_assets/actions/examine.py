@@ -15,6 +15,10 @@ from bookreader_backup_assets.actions.report import ages
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import BackupError
 
+_COPY = (
+    "copy that file from another vault, where `bookreader-backup list --vault offsite` shows it, and leave"
+    " the artifact beside it alone"
+)
 _NAMED = 5
 """How many stray files are named."""
 
@@ -60,7 +64,7 @@ def examine(installation: Installation, objectives: dict[str, timedelta]) -> Ite
         hint = "bookreader-backup restore finish"
         yield Finding("restore", good=False, seen=seen, hint=hint)
     for name in catalog.unreadable:
-        yield Finding("vault", good=False, seen=f"{name} cannot be read", hint="verify the set it is of")
+        yield Finding("vault", good=False, seen=f"{name} cannot be read", hint=_COPY)
     if not entries:
         yield Finding("newest", good=False, seen="nothing was captured yet", hint="bookreader-backup backup")
         return

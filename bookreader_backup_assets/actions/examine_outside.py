@@ -37,5 +37,6 @@ def examine_outside(installation: Installation) -> Iterator[Finding]:
             yield Finding(
                 f"{name} of others",
                 good=True,
-                seen=f"{', '.join(others)}: neither read nor touched from here",
+                seen=f"{', '.join(others)}: neither read nor touched from here"
+                + (f", where {outside.reads} is read" if outside.reads in there else ""),
             )

@@ -68,7 +68,7 @@ def command(name: str | None, as_json: bool) -> None:
     )
     output.say()
     output.table(
-        ["keep at least", LOCAL, *vaults],
+        ["kept for", LOCAL, *vaults],
         [[row.backup, *(row.keep.get(vault, "") for vault in (LOCAL, *vaults))] for row in rows if row.keep],
     )
     output.say()

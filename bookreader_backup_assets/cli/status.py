@@ -167,7 +167,7 @@ def _problems(seen: Status) -> Iterator[str]:
 
 
 def _named(held: Holding) -> str:
-    return "anything" if len(held.short) == len(held.ages) else ", ".join(held.short)
+    return "anything" if 1 < len(held.ages) == len(held.short) else ", ".join(held.short)
 
 
 def _of_room(fills: Growth) -> Iterator[str]:

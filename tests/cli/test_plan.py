@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch):
 def columns(said):
     """What each row of the second table says, by its first cell and its headings."""
     table = said.split("\n\n")[2].splitlines()
-    headings = ("KEEP AT LEAST", *table[0].removeprefix("KEEP AT LEAST").split())
+    headings = ("KEPT FOR", *table[0].removeprefix("KEPT FOR").split())
     starts = [table[0].index(heading) for heading in headings]
     ends = [*starts[1:], None]
     cells = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in table[1:]]

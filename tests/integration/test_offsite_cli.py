@@ -272,6 +272,10 @@ def test_the_installation_that_is_read_is_named(with_bucket):
     assert "read from here" in found["offsite of another"].seen
     assert "offsite of others" not in found
     assert all(one.good for one in found.values())
+    installation.outside["offsite"].vault("a-third").put("installation.json", [b"{}"])
+    found = {one.subject: one for one in examine_outside(installation)}
+    said = "a-third: neither read nor touched from here, where the-old-host is read"
+    assert found["offsite of others"].seen == said
 
 
 # rules

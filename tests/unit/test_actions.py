@@ -296,6 +296,9 @@ def test_an_entry_that_names_another_file_is_unreadable(installation):
     installation.vault.local_path(entry.entry_name).write_bytes(forged.to_json())
     catalog = Catalog(installation.vault)
     assert (catalog.entries(), catalog.unreadable) == ([], [entry.entry_name])
+    (found,) = (one for one in examine(installation, {}) if entry.entry_name in one.seen)
+    assert "copy that file from another vault" in found.hint
+    assert "leave the artifact beside it alone" in found.hint
 
 
 def test_files_without_an_entry_are_strays(installation):

@@ -239,3 +239,38 @@ def test_another_file_may_be_named(tmp_path, monkeypatch):
 def test_a_file_cannot_name_another(env_file):
     """It would be read too late to count."""
     assert "line 1" in _refused(env_file, "BACKUP_ENV_FILE=x\n").message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:pw-of-s3@host", "https://pw-of-s3@host:9000", "user:pw-of-s3@host"]
+)
+def test_a_password_in_the_endpoint_is_refused(env_file, url):
+    """It would be printed with every message of the bucket: the variable is named, and not its value."""
+    for refused in (
+        _refused(env_file, BACKUP_OFFSITE_ENDPOINT=url),
+        _refused(env_file, f"BACKUP_OFFSITE_ENDPOINT={url}\n"),
+    ):
+        assert "BACKUP_OFFSITE_ENDPOINT" in refused.message
+        assert "BACKUP_OFFSITE_ACCESS_KEY" in refused.hint
+        assert "pw-of-s3" not in refused.message + refused.hint
+
+
+@pytest.mark.parametrize(
+    "url", ["host:9000", "minio", "ftp://host", "http://", "http://host:port", "http://[::1"]
+)
+def test_an_endpoint_that_is_no_url_is_refused(env_file, url):
+    """Before anything is asked there; one that is a URL is taken as it is."""
+    assert "not a URL" in _refused(env_file, BACKUP_OFFSITE_ENDPOINT=url).message
+    good = "https://s3.example.org:9000/path"
+    assert env_file(BACKUP_OFFSITE_ENDPOINT=good).offsite_endpoint == good
+
+
+@pytest.mark.parametrize("nas", ["/srv/vault", "/srv/vault/nas", "/srv", "/srv/x/../vault/", "~/vault/nas"])
+def test_a_nas_and_a_vault_in_one_another_are_refused(env_file, nas, monkeypatch):
+    """What removes the one would remove the other: that is no copy. Beside one another they are taken."""
+    monkeypatch.setenv("HOME", "/srv")
+    refused = _refused(env_file, BACKUP_VAULT="/srv/vault", BACKUP_NAS=nas)
+    assert "BACKUP_NAS and BACKUP_VAULT are in one another" in refused.message
+    assert env_file(BACKUP_VAULT="/srv/vault", BACKUP_NAS="/srv/vault-of-nas").nas == Path(
+        "/srv/vault-of-nas"
+    )

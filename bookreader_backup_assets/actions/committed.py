@@ -54,7 +54,8 @@ class Committed:
         """Return what tells that a file was committed, and what to do now; "" where nothing does."""
         for one in _artifacts(name):
             if vault := self._elsewhere.get(one + ENTRY_SUFFIX):
-                return f"its entry is lost: copy {one}{ENTRY_SUFFIX} from {vault}"
+                again = ", or replicate again" if vault == LOCAL else ""
+                return f"its entry is lost: copy {one}{ENTRY_SUFFIX} from {vault}{again}"
         why = next(self._signs(name), "")
         return why and f"its entry is lost, and {why}: copy the entry from wherever there is one; it stays"
 

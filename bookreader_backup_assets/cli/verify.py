@@ -10,6 +10,7 @@ import click
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.drill_report import DrillComponent
 from bookreader_backup_assets.actions.installation import LOCAL
+from bookreader_backup_assets.actions.members import absent_members
 from bookreader_backup_assets.actions.seal import ManifestComponent
 from bookreader_backup_assets.actions.verify import prove
 from bookreader_backup_assets.assembly import assemble
@@ -29,9 +30,11 @@ def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) ->
     """Verify a SET (default: the newest): every artifact is read again, and restored where that is its check.
 
     What is found is kept beside each artifact as a proof; where another vault than the local one takes none,
-    it is printed all the same. Exit status 1 if anything failed.
+    it is printed all the same. What the set's manifest names, and is not there, has failed, unless retention
+    has removed it. Exit status 1 if anything failed.
     """
-    installation = replace(assemble(load_settings()), watch=output.watch).reading(vault)
+    own = replace(assemble(load_settings()), watch=output.watch)
+    installation = own.reading(vault)
     catalog = Catalog(installation.vault)
     entries = catalog.entries(asset=asset or "")
     if not entries:
@@ -45,7 +48,8 @@ def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) ->
         for name in installation.components
         if (not asset or name == asset) and (entry := catalog.of_day(name, chosen)) and entry.set != chosen
     ]
-    if not held + still:
+    absent = absent_members(own, catalog, chosen, vault, asset or "")
+    if not held + still and not absent:
         sets = catalog.sets()
         raise RefusedError(f"there is no set {chosen!r}", hint=f"there are: {', '.join(sets[-5:])}")
     rows, documents, unkept = [], [], ""
@@ -63,6 +67,9 @@ def command(set_id: str | None, asset: str | None, vault: str, as_json: bool) ->
         rows += [
             [entry.asset, o.check, str(o.verdict), output.span(o.seconds), o.message] for o in proof.checks
         ]
+    for gone in absent:
+        documents.append({"artifact": gone.artifact, "checks": [asdict(gone.outcome)]})
+        rows.append([gone.asset, gone.outcome.check, str(gone.outcome.verdict), "", gone.outcome.message])
     if unkept:
         click.echo(f"what was found is not kept as a proof: {unkept}", err=True)
     if as_json:

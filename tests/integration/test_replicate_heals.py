@@ -206,14 +206,14 @@ def test_a_restore_that_meets_damage_has_it_on_record(copied_to_nas, tmp_path, c
     with pytest.raises(DamagedError, match="has failed its checks"):
         restore(replace(copied_to_nas, source_named="nas"), "storage", options=options, confirm="")
     assert len(Catalog(away.vault).stored_proofs(entry)) == proofs
-    verify(
-        copied_to_nas, copied_to_nas.component(entry.asset), entry
-    )  # what is found here says nothing of it
+    # what is found here says nothing of it
+    verify(copied_to_nas, copied_to_nas.component(entry.asset), entry)
     assert _stands(copied_to_nas, entry) is Verdict.FAILED
-    clock.forward(days=10)
+    clock.forward(days=29)  # when the plan has let it go here, and not there
+    assert back_up_today(copied_to_nas, ASSETS[:1], lambda error: pytest.fail(error.message))
     plan = plan_prune(copied_to_nas, "local")
-    (reasons,) = [d.reasons for d in plan.verdict.decisions if d.entry.name == entry.name]
-    assert "no proven copy in nas" in reasons
+    (because,) = [d.because for d in plan.verdict.decisions if d.entry.name == entry.name]
+    assert "no proven copy in nas" in because
 
 
 def test_what_replicate_finds_damaged_here_is_on_record(with_nas, installation):

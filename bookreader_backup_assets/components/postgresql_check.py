@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from bookreader_backup_assets.core.errors import (
     CommandError,
     DamagedError,
     KeyMissingError,
+    NotFoundError,
     SourceAbsentError,
     SourceError,
 )
@@ -127,7 +129,7 @@ def _make_roles(server: ScratchPostgresql, stored: Stored) -> str:
     own = server.env["PGUSER"]
     beside = stored.sibling(GLOBALS)
     if beside is not None:
-        sql = b"".join(beside.plain()).decode("utf-8", "surrogateescape")
+        sql = _read(beside).decode("utf-8", "surrogateescape")
         made = restore.role_statements(sql, own)
         note = ""
     else:
@@ -136,3 +138,21 @@ def _make_roles(server: ScratchPostgresql, stored: Stored) -> str:
         note = "the set has no postgresql/globals: roles were made by name only"
     restore.run_statements(server.runner, server.env, "postgres", made)
     return note
+
+
+def _read(beside: Stored) -> bytes:
+    """Return the globals. Raises `SourceError` if they are damaged: that says nothing about the dump."""
+    name, same = beside.entry.name, True
+    try:
+        data = b"".join(beside.plain())
+        if not beside.entry.codecs:
+            same = hashlib.sha256(data).hexdigest() == beside.entry.sha256
+        why = "its sha256 differs"
+    except (DamagedError, NotFoundError) as error:
+        same, why = False, error.message
+    if not same:
+        raise SourceError(
+            f"the roles are made from {name}, which is damaged: {why}",
+            hint="the dump itself may be good: verify a set whose globals are",
+        )
+    return data

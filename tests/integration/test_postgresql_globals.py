@@ -128,3 +128,21 @@ def test_another_key_is_inconclusive(roles, postgresql_kept, postgresql_server):
         outcome = kept.verify(checked, name)[name]
         assert outcome.verdict is Verdict.INCONCLUSIVE
         assert "does not open" in outcome.message
+
+
+def test_damaged_roles_say_nothing_of_the_dump(roles, postgresql_server, database, postgresql_kept):
+    """A flipped byte in the globals: they fail, and whether the dump is restorable cannot be told."""
+    kept = postgresql_kept(roles, PostgresqlDump(postgresql_server.runner, postgresql_server.env, database))
+    beside, dump = kept.capture("postgresql/globals"), kept.capture()
+    path = kept.path(beside)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    assert kept.verify(beside)["sha256"].verdict is Verdict.FAILED
+    found = kept.verify(dump)
+    assert found["restorable"].verdict is Verdict.INCONCLUSIVE
+    assert f"the roles are made from {beside.name}, which is damaged" in found["restorable"].message
+    assert found["sha256"].passed
+    path.unlink()
+    assert kept.verify(dump)["restorable"].verdict is Verdict.INCONCLUSIVE

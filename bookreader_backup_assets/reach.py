@@ -21,6 +21,7 @@ from bookreader_backup_assets.runners.base import Runner, Services
 from bookreader_backup_assets.runners.local import LocalRunner, NoServices
 from bookreader_backup_assets.runners.logs import Logs
 from bookreader_backup_assets.runners.stack import NoStack, Stack
+from bookreader_backup_assets.runners.unset import UnsetRunner
 from bookreader_backup_assets.settings import Settings
 
 
@@ -45,12 +46,16 @@ class Reach:
 
 
 def on_this_machine(settings: Settings) -> Reach:
-    """Reach services by URLs and paths. Raises `SettingsError`."""
+    """Reach services by URLs and paths. Raises `SettingsError` for a URL that is none; where one is not set,
+    whoever needs that service does.
+    """
     from bookreader_backup_assets.servers import redis as redis_servers
     from bookreader_backup_assets.servers.machine import MachineScratch
     from bookreader_backup_assets.servers.programs import postgresql_programs, redis_programs
 
-    def programs(find: Callable[[], Path]) -> LocalRunner:
+    def programs(url: _Url, find: Callable[[], Path]) -> Runner:
+        if url.unset:
+            return url.unset
         with suppress(SourceAbsentError):
             return LocalRunner(programs=find())
         return LocalRunner()  # each call then says which program is not there
@@ -62,7 +67,7 @@ def on_this_machine(settings: Settings) -> Reach:
     database = _url("BACKUP_POSTGRESQL_URL", settings.postgresql_url, ("postgresql", "postgres"))
     cache = _url("BACKUP_REDIS_URL", settings.redis_url, ("redis",))
     talk = Talk(
-        programs(partial(redis_programs, settings.redis_programs)),
+        programs(cache, partial(redis_programs, settings.redis_programs)),
         ("redis-cli", "-h", cache.host, "-p", str(cache.port or 6379)),
         settings.redis_password or cache.password,
     )
@@ -74,7 +79,9 @@ def on_this_machine(settings: Settings) -> Reach:
         **({"PGPASSWORD": password.reveal()} if password else {}),
     }
     return Reach(
-        postgresql=programs(partial(postgresql_programs, settings.postgresql_programs, server=False)),
+        postgresql=programs(
+            database, partial(postgresql_programs, settings.postgresql_programs, server=False)
+        ),
         postgresql_env=env,
         database=database.path or settings.postgresql_database,
         redis=talk.runner,
@@ -98,14 +105,14 @@ class _Url:
     user: str
     password: Secret | None
     path: str
+    unset: UnsetRunner | None = None
 
 
 def _url(variable: str, given: Secret | None, schemes: tuple[str, ...]) -> _Url:
     if given is None:
-        raise SettingsError(
-            f"BACKUP_RUNNER is local, and {variable} is not set",
-            hint=f"set {variable}={schemes[0]}://… or BACKUP_RUNNER=docker",
-        )
+        why = f"BACKUP_RUNNER is local, and {variable} is not set"
+        hint = f"set {variable}={schemes[0]}://… or BACKUP_RUNNER=docker"
+        return _Url("127.0.0.1", None, "", None, "", UnsetRunner(why, hint))
     try:
         parts = urlsplit(given.reveal())
         port = parts.port
@@ -128,6 +135,8 @@ def in_docker(settings: Settings) -> Reach:
     from bookreader_backup_assets.runners.docker_services import DockerServices
     from bookreader_backup_assets.runners.docker_stack import DockerStack
     from bookreader_backup_assets.servers.containers import ContainerScratch
+    from bookreader_backup_assets.servers.machine import MachineScratch
+    from bookreader_backup_assets.servers.nearest import NearestScratch
 
     engine = docker.Engine()
 
@@ -151,7 +160,10 @@ def in_docker(settings: Settings) -> Reach:
         redis_password=settings.redis_password,
         redis_way=FilesWay(Talk(redis, ("redis-cli",), settings.redis_password), DockerFiles(redis)),
         storage=runner(docker.STORAGE, settings.storage_container),
-        scratch=ContainerScratch(engine, postgresql, redis),
+        scratch=NearestScratch(
+            ContainerScratch(engine, postgresql, redis),
+            MachineScratch(settings.scratch, settings.postgresql_programs, settings.redis_programs),
+        ),
         images=partial(docker.images, engine, project=settings.compose_project),
         services=DockerServices(engine, settings.compose_project, settings.services),
         stack=DockerStack(

@@ -130,10 +130,11 @@ def require_mounted(mount: Path) -> None:
     asking = threading.Thread(target=look, daemon=True)
     asking.start()
     asking.join(_ANSWERS)
-    if not seen or isinstance(seen[0], OSError):
-        why = f"cannot be asked: {seen[0].strerror}" if seen else f"did not answer within {_ANSWERS:.0f} s"
+    answer = seen[0] if seen else None
+    if not isinstance(answer, bool):
+        why = f"cannot be asked: {answer.strerror}" if answer else f"did not answer within {_ANSWERS:.0f} s"
         raise VaultError(f"the NAS at {mount} {why}", hint="is it on, and reachable? then mount it anew")
-    if not seen[0]:
+    if not answer:
         raise VaultError(
             f"the NAS is not mounted at {mount}: there is no {MARKER}",
             hint=f"mount it. At its first use, and only if `findmnt {mount}` says that it is really mounted "

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.actions.report import Age, ages
 from bookreader_backup_assets.actions.restore_source import passed_over
 from bookreader_backup_assets.core.errors import BackupError
+from bookreader_backup_assets.vaults.base import Vault
+from bookreader_backup_assets.vaults.local import LocalVault
+from bookreader_backup_assets.vaults.nas import Nas
 
 MEDIA = {"local": "host disk", "nas": "NAS", "offsite": "object storage", "git": "git remote"}
 """What each vault is on, for the 2 of 3-2-1: production itself is on the host's disk."""
@@ -23,7 +27,8 @@ AWAY = ("offsite", "git")
 class Holding:
     """What a vault holds of what the plan wants there; or, in `error` and `hint`, why it cannot be asked.
 
-    `notes` are by asset; `unreadable` names entries and proofs that cannot be read.
+    `notes` are by asset; `unreadable` names entries and proofs that cannot be read. One that is on the
+    `same_disk` as the local vault is no copy of its own: what takes the one takes the other.
     """
 
     vault: str
@@ -32,6 +37,7 @@ class Holding:
     unreadable: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
+    same_disk: bool = False
 
     @property
     def short(self) -> tuple[str, ...]:
@@ -70,23 +76,34 @@ def look(
     *,
     begun: datetime | None = None,
     rare: Collection[str] = (),
+    shares: Callable[[], bool] = lambda: False,
 ) -> Holding:
-    """Return what a vault holds; `begun` and `rare` as `ages` has them. Raises nothing that a vault does."""
+    """Return what a vault holds; `begun` and `rare` as `ages` has them. Raises nothing that a vault does.
+
+    `shares` says whether it is on the disk of the local vault.
+    """
     try:
         catalog = opened()
         found = ages(catalog, objectives, now, begun=begun, rare=rare)
         known = catalog.at(now)
         notes = {asset: said for asset in objectives if (said := passed_over(known, asset))}
+        same_disk = shares()
     except BackupError as error:
         return Holding(vault, error=error.message, hint=error.hint)
-    return Holding(vault, tuple(found), notes, tuple(catalog.unreadable))
+    return Holding(vault, tuple(found), notes, tuple(catalog.unreadable), same_disk=same_disk)
+
+
+def same_disk(outside: Outside, local: Vault) -> bool:
+    """Whether a vault is on the disk of the local one: a NAS that is none. Raises `VaultError`."""
+    place = outside.place
+    return isinstance(place, Nas) and isinstance(local, LocalVault) and place.shares_disk(local.root)
 
 
 def three_two_one(holdings: Sequence[Holding], components: Collection[str]) -> ThreeTwoOne:
     """Return how what is held in all vaults together stands against 3-2-1, over some components."""
     counted = {}
     for component in components:
-        there = [one.vault for one in holdings if one.has(component)]
+        there = [one.vault for one in holdings if one.has(component) and not one.same_disk]
         media = {MEDIA["local"], *(MEDIA[vault] for vault in there)}
         counted[component] = (1 + len(there), len(media), sum(vault in AWAY for vault in there))
     copies, media, away = (min(column) for column in zip(*counted.values(), strict=True))

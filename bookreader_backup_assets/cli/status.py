@@ -14,7 +14,7 @@ import click
 from bookreader_backup_assets import away
 from bookreader_backup_assets.actions import keys
 from bookreader_backup_assets.actions.catalog import Catalog
-from bookreader_backup_assets.actions.copies import Holding, ThreeTwoOne, look, three_two_one
+from bookreader_backup_assets.actions.copies import Holding, ThreeTwoOne, look, same_disk, three_two_one
 from bookreader_backup_assets.actions.drilled import Drilled, drilled
 from bookreader_backup_assets.actions.growth import Growth, growth, history
 from bookreader_backup_assets.actions.installation import LOCAL, VAULTS, read_identity, utc_now
@@ -104,7 +104,8 @@ def _look(
         counted = own if name == LOCAL else objectives(plan, name)
         rare = [asset for asset, age in counted.items() if age > own[asset]]
         opened = partial(_opened, outside[name], made) if name != LOCAL else lambda: local
-        return look(name, opened, counted, now, begun=begun, rare=rare)
+        shares = partial(same_disk, outside[name], local.vault) if name != LOCAL else lambda: False
+        return look(name, opened, counted, now, begun=begun, rare=rare, shares=shares)
 
     with ThreadPoolExecutor() as threads:  # or one that does not answer would be waited for after another
         holdings = list(threads.map(held, names))

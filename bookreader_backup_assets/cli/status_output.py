@@ -30,6 +30,8 @@ def say(seen: Status, problems: list[str]) -> None:
         output.table([held.vault, "newest verified", "age", "objective", ""], rows, right=(2, 3))
         for asset, note in (held.notes or {}).items():
             output.say(f"{asset}: {note}")
+        if held.same_disk:
+            output.say(f"{held.vault} is on the disk of the local vault, and counts as no copy of its own")
         for name in held.unreadable:
             output.say(f"unreadable: {name}")
         if held.vault == LOCAL and seen.shut:
@@ -61,6 +63,7 @@ def document(seen: Status, problems: list[str]) -> dict[str, object]:
                 "vault": held.vault,
                 "ok": not (held.error or held.short or held.unreadable),
                 "error": held.error,
+                "same_disk": held.same_disk,
                 "unreadable": held.unreadable,
                 "assets": _documents(held),
             }

@@ -39,6 +39,13 @@ class Nas:
         folder = self.mount / FOLDER
         return sorted(found.parent.name for found in folder.glob(f"*/{IDENTITY}"))
 
+    def shares_disk(self, folder: Path) -> bool:
+        """Whether it lies on the disk of a folder of this host. Raises `VaultError` where nobody can tell."""
+        require_mounted(self.mount)
+        while not folder.exists():
+            folder = folder.parent
+        return self.mount.stat().st_dev == folder.stat().st_dev
+
 
 @dataclass(frozen=True)
 class NasVault:

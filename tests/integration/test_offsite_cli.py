@@ -238,10 +238,19 @@ def test_vaults_that_nobody_set_up_are_named(environ):
     assert "BACKUP_OFFSITE_BUCKET" in found["offsite"].seen
 
 
-def test_a_nas_that_is_not_mounted_is_a_problem(with_nas, nas):
+def test_a_nas_on_the_disk_of_the_vault_is_a_problem(with_nas):
+    """It takes copies, which no failure of that disk leaves whole: before the vault is there as well."""
+    found = problems(examine_outside(assembled(with_nas)))
+    assert found.keys() == {"nas disk"}
+    assert "no copy" in found["nas disk"].seen
+    assert "findmnt" in found["nas disk"].hint
+
+
+def test_a_nas_that_is_not_mounted_is_a_problem(with_nas, other_disk):
     """Its marker is what tells, before the night does."""
+    with_nas["BACKUP_NAS"] = str(other_disk)
     assert problems(examine_outside(assembled(with_nas))) == {}
-    (nas / ".bookreader-nas").unlink()
+    (other_disk / ".bookreader-nas").unlink()
     assert "not mounted" in problems(examine_outside(assembled(with_nas)))["nas"].seen
 
 

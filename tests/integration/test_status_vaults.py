@@ -48,10 +48,10 @@ def planned(environ, tmp_path):
 
 
 @pytest.fixture
-def mounted(environ, nas):
+def mounted(environ, other_disk):
     """A NAS, as the vault nas."""
-    environ["BACKUP_NAS"] = str(nas)
-    return nas
+    environ["BACKUP_NAS"] = str(other_disk)
+    return other_disk
 
 
 @pytest.fixture
@@ -226,6 +226,25 @@ def test_no_copy_away_is_short_of_321(planned, mounted, made, status):
         f"PROBLEM: {short}: `offsite` in its row of the plan brings one away",
     )
     assert found["three_two_one"]["lacking"] == ["storage", "config"]
+
+
+@pytest.mark.usefixtures("with_bucket")
+def test_a_nas_on_the_disk_of_the_vault_is_no_copy(planned, environ, nas, made, status):
+    """It is said, and it counts neither as a copy nor as a medium: the disk that fails takes both."""
+    planned("nas", "offsite")
+    environ["BACKUP_NAS"] = str(nas)
+    made("nas", "offsite")
+    code, said, found = status()
+    assert code == 0, said
+    assert "\n3-2-1: 3 copies, 2 media, 1 offsite\n" in said
+    assert "\nnas is on the disk of the local vault, and counts as no copy of its own\n" in said
+    assert {one["vault"]: one["same_disk"] for one in found["vaults"]} == {
+        "local": False,
+        "nas": True,
+        "offsite": False,
+    }
+    planned("nas")
+    assert status()[1].startswith("PROBLEM: 3-2-1 is short: 2 copies, 1 medium, 0 offsite")
 
 
 def test_two_copies_are_short_of_321(planned, with_bucket, made, status):

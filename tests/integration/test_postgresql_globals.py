@@ -105,7 +105,7 @@ def test_sql_that_is_not_whole_fails(change, said, roles, postgresql_kept):
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated"])
 def test_damaged_roles_fail_and_say_nothing_of_the_dump(damage, roles, postgresql_server, postgresql_kept):
-    """They fail their own check; whether the dump beside them is restorable cannot be told, and names them."""
+    """They fail their own check; whether the dump beside them is restorable cannot be told."""
     kept = postgresql_kept(roles, PostgresqlDump(postgresql_server.runner, postgresql_server.env, "shape"))
     entry = kept.capture("postgresql/globals")
     dump = kept.capture()

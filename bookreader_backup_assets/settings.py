@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bookreader_backup_assets.core.errors import SettingsError
 from bookreader_backup_assets.core.secret import Secret
 from bookreader_backup_assets.settings_file import PREFIX, read_file, settings_file
+from bookreader_backup_assets.settings_places import require_apart, require_plain_url
 
 
 def _secret(value: object) -> Secret:
@@ -196,39 +196,10 @@ def load_settings(environ: Mapping[str, str] | None = None, *, env_file: Path | 
         first = error.errors()[0]
         raise SettingsError(f"{origins[str(first['loc'][0])]}: {first['msg']}") from None
     if settings.offsite_endpoint:
-        _require_plain_url(settings.offsite_endpoint, origins["offsite_endpoint"])
+        require_plain_url(settings.offsite_endpoint, origins["offsite_endpoint"])
     if settings.nas:
-        _require_apart(settings.vault, settings.nas, origins["nas"])
+        require_apart(settings.vault, settings.nas, origins["nas"])
     return settings
-
-
-def _require_plain_url(url: str, origin: str) -> None:
-    """Raise `SettingsError`, without its value, of an endpoint that is no URL, or has a secret in it."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        good = False
-    if "@" in url:
-        raise SettingsError(
-            f"{origin} has a user or a password in it, and is shown in messages",
-            hint="take it out: BACKUP_OFFSITE_ACCESS_KEY and BACKUP_OFFSITE_SECRET_KEY are for that",
-        )
-    if not good:
-        raise SettingsError(
-            f"{origin} is not a URL of a service", hint="write it as https://host or http://host:port"
-        )
-
-
-def _require_apart(vault: Path, nas: Path, origin: str) -> None:
-    """Raise `SettingsError` where one folder is in the other, by their names: a NAS may not answer."""
-    here, there = (Path(os.path.abspath(path.expanduser())) for path in (vault, nas))
-    if here.is_relative_to(there) or there.is_relative_to(here):
-        raise SettingsError(
-            f"{origin} and BACKUP_VAULT are in one another: {there}, {here}",
-            hint="the copy is to survive the folder of the vault: set BACKUP_NAS to where the NAS is mounted",
-        )
 
 
 def old_keys(settings: Settings) -> dict[Path, Secret | None]:

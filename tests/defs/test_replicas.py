@@ -4,8 +4,10 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.replicate import replicate
 from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.defs import replicas
 from bookreader_backup_assets.vaults.nas import MARKER
 
@@ -93,7 +95,10 @@ class TestReplicas:
         result = away.run([], DAY, checks=[STORAGE])
         assert not result.success
         assert checks(result) == {STORAGE: False}
-        assert checks(away.run([STORAGE], DAY)) == {STORAGE: False}, "and it is on record there"
+        there = Catalog(away.installation.reading("nas").vault)
+        assert there.standing(entry).verdict is Verdict.FAILED, "and it is on record there"
+        assert checks(away.run([STORAGE], DAY)) == {STORAGE: True}, "made again, it is replaced"
+        assert away.installation.reading("nas").vault.digest(entry.name) == entry.sha256
 
     def test_a_missing_copy_fails(self, away):
         """Of a day that has an artifact here, and of one that has none anywhere."""

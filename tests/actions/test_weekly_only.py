@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bookreader_backup_assets.actions.drill import _choose
+from bookreader_backup_assets.actions.installation import IDENTITY
 from bookreader_backup_assets.actions.outside import Outside
 from bookreader_backup_assets.actions.system_plan import choose_parts
 from bookreader_backup_assets.core.errors import RefusedError
@@ -34,6 +35,7 @@ def there(tmp_path):
         outside={"nas": Outside(nas.place, nas.policy, {**terms, "weekly": Terms()})},
     )
     vault = made.outside["nas"].vault(HERE)
+    vault.put(IDENTITY, made.vault.open(IDENTITY))
     fill(vault, "redis", night(4, NOW))
     for days_ago in range(5):
         for one in DAILY:

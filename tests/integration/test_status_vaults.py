@@ -86,9 +86,9 @@ def made(environ, tmp_path):
     return make
 
 
-def send(installation, vault):
+def send(installation, vault, **how):
     """Replicate what is missing."""
-    for entry in waiting(installation, Catalog(installation.vault), vault):
+    for entry in waiting(installation, Catalog(installation.vault), vault, **how):
         replicate(installation, entry, vault)
 
 
@@ -208,7 +208,7 @@ def test_a_copy_with_other_bytes_is_none(planned, mounted, made, status):
     assert not compare(here, entry, "nas").passed
     assert Catalog(here.reading("nas").vault).standing(entry).verdict is Verdict.FAILED
     assert "no verified copy young enough in nas of storage/archive" in status()[1].splitlines()[0]
-    send(here, "nas")
+    send(here, "nas", thorough=True)
     assert path.read_bytes() == good
     assert "in nas of" not in status()[1].splitlines()[0]
 

@@ -20,6 +20,7 @@ from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, RefusedError, VaultError
 from bookreader_backup_assets.core.restore_plan import Options
 from bookreader_backup_assets.vaults.nas import NasVault
+from tests.fixtures.code import git
 from tests.integration.test_offsite_cli import copied, reach
 
 ASSETS = ("storage/archive", "config/archive")
@@ -284,3 +285,36 @@ def test_what_another_is_still_at_is_said(with_nas, installation, monkeypatch):
         thread.join(30)
     assert all(row["ok"] for row in bring(installation, ["nas"]))
     assert _stands(installation, entry) is Verdict.PASSED
+
+
+def test_what_somebody_committed_over_it_is_mended(with_git, installation, git_remote, tmp_path):
+    """Other bytes of the same size, on the branch: compared, they are found, and a replicate puts ours again."""
+    assert back_up_today(installation, ["config/archive"], lambda error: pytest.fail(error.message))
+    assert all(row["ok"] for row in bring(installation, ["git"]))
+    entry = Catalog(installation.vault).newest("config/archive")
+    clone = tmp_path / "clone"
+    branch = f"bookreader-backups/{installation.id}"
+    git(tmp_path, "clone", "--quiet", "--branch", branch, git_remote.as_uri(), str(clone))
+    _flip(clone / entry.name)
+    git(clone, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "--quiet", "-am", "harm")
+    git(clone, "push", "--quiet", "origin", branch)
+    assert not compare(installation, entry, "git").passed
+    (row,) = bring(installation, ["git"])
+    assert row["ok"]
+    assert _stands(installation, entry, "git") is Verdict.PASSED
+    assert installation.reading("git").vault.digest(entry.name) == entry.sha256
+
+
+def test_where_no_proof_is_taken_that_is_said(copied_to_nas, tmp_path, monkeypatch):
+    """A restore from a NAS that is mounted read-only says that the damage is not on record there."""
+    _, entry, path = _there(copied_to_nas)
+    _flip(path)
+
+    def refuse(self, name, chunks, *, size=None):
+        raise VaultError(f"read-only: {name}")
+
+    monkeypatch.setattr(NasVault, "put", refuse)
+    options = Options(into=str(tmp_path / "into"))
+    with pytest.raises(DamagedError) as raised:
+        restore(replace(copied_to_nas, source_named="nas"), "storage", options=options, confirm="")
+    assert f"that {entry.name} is damaged in nas is not on record there: read-only" in raised.value.hint

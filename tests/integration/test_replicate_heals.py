@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from bookreader_backup_assets.actions import replicate as replicating
 from bookreader_backup_assets.actions.back_up import back_up_today
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.drill import drill
 from bookreader_backup_assets.actions.prune import plan_prune
 from bookreader_backup_assets.actions.replicas import waiting
 from bookreader_backup_assets.actions.replicate import compare, replicate
 from bookreader_backup_assets.actions.replicate_set import lacking
 from bookreader_backup_assets.actions.restore import restore
 from bookreader_backup_assets.actions.verify import verify
+from bookreader_backup_assets.assembly import drill_ground
 from bookreader_backup_assets.cli.replicate import bring
 from bookreader_backup_assets.core.check import Verdict
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, RefusedError, VaultError
@@ -288,7 +291,7 @@ def test_what_another_is_still_at_is_said(with_nas, installation, monkeypatch):
 
 
 def test_what_somebody_committed_over_it_is_mended(with_git, installation, git_remote, tmp_path):
-    """Other bytes of the same size, on the branch: compared, they are found, and a replicate puts ours again."""
+    """Other bytes of the same size, on the branch: compared, they are found, and ours is put again."""
     assert back_up_today(installation, ["config/archive"], lambda error: pytest.fail(error.message))
     assert all(row["ok"] for row in bring(installation, ["git"]))
     entry = Catalog(installation.vault).newest("config/archive")
@@ -303,6 +306,23 @@ def test_what_somebody_committed_over_it_is_mended(with_git, installation, git_r
     assert row["ok"]
     assert _stands(installation, entry, "git") is Verdict.PASSED
     assert installation.reading("git").vault.digest(entry.name) == entry.sha256
+
+
+def test_a_drill_that_meets_damage_has_it_on_record(copied_to_nas, settings):
+    """The copy stands failed until it is replaced, whatever is proven of the artifact here."""
+    _, entry, path = _there(copied_to_nas)
+    _flip(path)
+    with drill_ground(settings, copied_to_nas, read="nas") as ground:
+        _, report = drill(copied_to_nas, ground, "storage")
+    assert not report.good
+    verify(copied_to_nas, copied_to_nas.component(entry.asset), entry)
+    away = copied_to_nas.reading("nas").vault
+    for proof in Catalog(copied_to_nas.vault).stored_proofs(entry):
+        with suppress(NameTakenError):
+            away.put(proof.proof_name, [proof.to_json()])
+    assert _stands(copied_to_nas, entry) is Verdict.FAILED
+    assert all(row["ok"] for row in bring(copied_to_nas, ["nas"]))
+    assert _stands(copied_to_nas, entry) is Verdict.PASSED
 
 
 def test_where_no_proof_is_taken_that_is_said(copied_to_nas, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -99,6 +99,11 @@ class Onward:
         self._chunks = chunks
         self._rest = b""
         self._at = 0
+
+    def close(self) -> None:
+        """Let go of the stream, of which the rest is not wanted: the program that decrypts it ends now."""
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
 
     def read(self, offset: int, length: int) -> Iterator[bytes]:
         """Yield the bytes from `offset`, having passed over those before."""

@@ -7,7 +7,7 @@ import os
 import random
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,9 +60,11 @@ def sample(stored: Whole, folder: Path, steps: Steps, *, seed: int) -> Outcome:
             yield chunk
 
     def open_range(offset: int, length: int) -> Iterator[bytes]:
-        if stored.entry.codecs:
-            return archive_reader.Onward(passing(stored.plain())).read(offset, length)
-        return passing(stored.open_range(offset, length))
+        if not stored.entry.codecs:
+            yield from passing(stored.open_range(offset, length))
+            return
+        with closing(archive_reader.Onward(passing(stored.plain()))) as onward:
+            yield from onward.read(offset, length)
 
     reads = row.offset + row.length if stored.entry.codecs else row.length
     with steps.step(RESTORE, reads), _room_said(folder), target.open("xb") as written:

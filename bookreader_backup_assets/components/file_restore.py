@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,12 +98,13 @@ class FileRestoration:
             for row in choice.listing.rows():
                 if row.kind == "folder":
                     into.put(row)
-            for row, content in archive_reader.read_some(self._ranges(progress), choice.files):
-                write = into.open(row)
-                for piece in content:
-                    if write is not None:
-                        write(piece)
-                into.close()
+            with self._ranges(progress) as ranges:
+                for row, content in archive_reader.read_some(ranges, choice.files):
+                    write = into.open(row)
+                    for piece in content:
+                        if write is not None:
+                            write(piece)
+                    into.close()
             for row in choice.rows:
                 if row.kind in ("symlink", "hardlink"):
                     into.put(row)
@@ -177,10 +178,13 @@ class FileRestoration:
     def _is_left_out(self, pair: Pair) -> bool:
         return pair.row is not None and displaced.is_left_out(pair.row, self.options, self.path)
 
-    def _ranges(self, progress: Progress) -> Callable[[int, int], Iterable[bytes]]:
-        if self.stored.entry.codecs:
-            return archive_reader.Onward(_told(self.stored.plain(), progress)).read
-        return lambda offset, length: _told(self.stored.open_range(offset, length), progress)
+    @contextmanager
+    def _ranges(self, progress: Progress) -> Iterator[Callable[[int, int], Iterable[bytes]]]:
+        if not self.stored.entry.codecs:
+            yield lambda offset, length: _told(self.stored.open_range(offset, length), progress)
+            return
+        with closing(archive_reader.Onward(_told(self.stored.plain(), progress))) as onward:
+            yield onward.read
 
     def _live(self, root: bytes) -> Iterator[tuple[Row, TreeItem | None]]:
         """Yield what is wanted and the folders above, each with what is there now.

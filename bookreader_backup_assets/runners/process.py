@@ -116,7 +116,8 @@ class Process:
             self.popen.wait(child.GRACE)
         for pipe in (self.popen.stdin, self.popen.stdout):  # last: a thread may be blocked in a write
             if pipe is not None:
-                with contextlib.suppress(OSError):
+                # ValueError: the thread that fed it has closed it at the same moment
+                with contextlib.suppress(OSError, ValueError):
                     pipe.close()
         self._stderr.close()
 

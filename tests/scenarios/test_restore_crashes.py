@@ -323,7 +323,7 @@ def test_one_restore_at_a_time(make):
     """A second one is refused while the first works."""
     reset(make)
     _, made = make()
-    with alone(made), pytest.raises(RefusedError, match="another restore"):
+    with alone(made), pytest.raises(RefusedError, match="a restore is at work"):
         go(made)
 
 

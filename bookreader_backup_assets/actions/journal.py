@@ -28,6 +28,7 @@ FOLDER = "restores/"
 _BEGUN, _REPORT, _UNDONE, _ACCEPTED = "00_begun", "report", "undone", "accepted"
 UNDO, GAVE_UP = "undo", "undo_gave_up"
 _TWINS = 100
+_LETS_GO = 2.0  # seconds: a child that a killed restore was just starting has the lock until it is started
 
 
 @dataclass
@@ -199,7 +200,7 @@ def alone(installation: Installation, what: str = "restore") -> Iterator[None]:
     lock = FileLock(installation.lock, mode=0o600)
     try:
         installation.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LETS_GO)
     except Timeout:
         raise RefusedError(
             "a prune or a restore is at work on this installation", hint="wait until it has ended"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bookreader_backup_assets.actions.catalog import Catalog
+from bookreader_backup_assets.actions.held import proven
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.replicas import waiting
 from bookreader_backup_assets.actions.replicate import SAME_BYTES, Replica, compare, replicate, short
@@ -16,7 +17,6 @@ from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, WEEKLY
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, Entry, load_document
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import BackupError, DamagedError, NotFoundError, RefusedError
-from bookreader_backup_assets.core.manifest import is_whole
 from bookreader_backup_assets.core.set_id import label_of
 
 _ROWS = {"weekly": WEEKLY, "labels": LABELLED}
@@ -75,11 +75,11 @@ def chosen(catalog: Catalog, asset: str, set_id: str) -> Entry | None:
     Of manifests it is the newest: an incomplete one says so.
     """
     newest = catalog.of_day(asset, set_id)
-    if newest is None or asset.startswith("backup_set/") or _proven(catalog, newest):
+    if newest is None or asset.startswith("backup_set/") or proven(catalog, newest):
         return newest
     labelled = label_of(set_id) is not None
     held = catalog.entries(asset=asset, set_id=set_id)
-    fit = [entry for entry in held if (entry.regular or labelled) and _proven(catalog, entry)]
+    fit = [entry for entry in held if (entry.regular or labelled) and proven(catalog, entry)]
     return max(fit, key=lambda entry: (not entry.late, entry.captured_at), default=newest)
 
 
@@ -195,7 +195,7 @@ def _members(
             if not _is_there(installation, member["name"], name):
                 left.append(member["name"])
         elif outside.wants(entry):
-            if _proven(catalog, entry):
+            if proven(catalog, entry):
                 fit.append(entry)
             else:
                 left.append(entry.name)
@@ -227,7 +227,3 @@ def _there_already(installation: Installation, asset: str, set_id: str, name: st
     else:
         outcome = same[-1] if same else compare(installation, entry, name)
     return SetReplica(Replica(entry, name, outcome, new=False), here=False)
-
-
-def _proven(catalog: Catalog, entry: Entry) -> bool:
-    return is_whole(entry, catalog.standing(entry))

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 
 from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.replicate import SAME_BYTES
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, PROOF_INFIX, Entry, Proof
 from bookreader_backup_assets.core.check import Outcome
 from bookreader_backup_assets.core.errors import DamagedError, NotFoundError
-from bookreader_backup_assets.core.manifest import unchanged_sets
+from bookreader_backup_assets.core.manifest import SAME_BYTES, unchanged_sets
 from bookreader_backup_assets.vaults.base import Stored, Vault
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

@@ -16,12 +16,12 @@ from bookreader_backup_assets.actions.replicate import is_in_clear
 from bookreader_backup_assets.core.artifact import Entry, load_document, parse_utc
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import BackupError, DamagedError
+from bookreader_backup_assets.core.plan_reasons import MANIFESTS
 from bookreader_backup_assets.core.policy import Held
 from bookreader_backup_assets.core.retention import still_wanted
 
 THERE = "there"
 """The check that a vault has what the manifest of a set names."""
-_MANIFESTS = "backup_set"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def absent_members(
     What a prune has removed, or the plan keeps there no longer, passes, and says so. What was never wanted
     in a vault away from this host, or was not proven, is not looked for there. Raises `VaultError`.
     """
-    newest = {one.asset: one for one in catalog.entries(component=_MANIFESTS, set_id=set_id)}
+    newest = {one.asset: one for one in catalog.entries(component=MANIFESTS, set_id=set_id)}
     held = {entry.name for entry in catalog.entries()}
     found: dict[str, Absent] = {}
     for manifest in newest.values():

@@ -9,12 +9,13 @@ from datetime import date
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.errors import RefusedError
 from bookreader_backup_assets.core.hour import is_hour
+from bookreader_backup_assets.core.plan_reasons import MANIFESTS
 from bookreader_backup_assets.core.policy import Policy
 from bookreader_backup_assets.core.set_id import day_of, label_of
 from bookreader_backup_assets.vaults.base import Place, Terms, Vault
 
 _SAFETY = "pre-restore"  # what a restore displaced: worth something only where it happened
-_DRILLS, _MANIFESTS = "assurance", "backup_set"
+_DRILLS = "assurance"
 _WEEKLY, _LABELS = "weekly", "labels"
 
 
@@ -75,7 +76,7 @@ class Outside:
         """Return the row of the plan by which an artifact is wanted here: its component's, or its set's."""
         if (label := label_of(entry.set)) or entry.component == _DRILLS:
             return _LABELS if label and label != _SAFETY and _LABELS in self.terms else None
-        if entry.component == _MANIFESTS:
+        if entry.component == MANIFESTS:
             weekly = entry.artifact == _WEEKLY
             return next((row for row in self.terms if row != _LABELS and (row == _WEEKLY) == weekly), None)
         if entry.component in self.terms:

@@ -18,17 +18,14 @@ from bookreader_backup_assets.actions.installation import IDENTITY, Installation
 from bookreader_backup_assets.actions.program_log import noted
 from bookreader_backup_assets.actions.replicate_file import READ_BACK, bring, remove
 from bookreader_backup_assets.actions.stored import StoredArtifact
-from bookreader_backup_assets.core import manifest
 from bookreader_backup_assets.core.artifact import PROOF_INFIX, Companion, Entry, Proof
 from bookreader_backup_assets.core.check import Outcome, Verdict, failed, passed
 from bookreader_backup_assets.core.errors import DamagedError, NameTakenError, NotFoundError, RefusedError
-from bookreader_backup_assets.core.manifest import is_whole, standing
+from bookreader_backup_assets.core.manifest import SAME_BYTES, is_whole, standing
 from bookreader_backup_assets.core.set_id import label_of
 from bookreader_backup_assets.core.streams import Meter, Progress
 from bookreader_backup_assets.vaults.base import Stored, Vault
 
-SAME_BYTES = manifest.SAME_BYTES
-"""The check, recorded in a proof beside the copy: size and SHA-256 there equal the entry's."""
 _PATIENCE, _PAUSE = 10.0, 0.2
 """Seconds that another process is given, and between two looks at what it has done."""
 

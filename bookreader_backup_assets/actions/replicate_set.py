@@ -12,11 +12,12 @@ from bookreader_backup_assets.actions.catalog import Catalog
 from bookreader_backup_assets.actions.held import proven
 from bookreader_backup_assets.actions.installation import LOCAL, Installation
 from bookreader_backup_assets.actions.replicas import waiting
-from bookreader_backup_assets.actions.replicate import SAME_BYTES, Replica, compare, replicate, short
+from bookreader_backup_assets.actions.replicate import Replica, compare, replicate, short
 from bookreader_backup_assets.actions.seal import LABELLED, MANIFEST, WEEKLY
 from bookreader_backup_assets.core.artifact import ENTRY_SUFFIX, Entry, load_document
 from bookreader_backup_assets.core.check import Outcome, failed, passed
 from bookreader_backup_assets.core.errors import BackupError, DamagedError, NotFoundError, RefusedError
+from bookreader_backup_assets.core.manifest import SAME_BYTES
 from bookreader_backup_assets.core.set_id import label_of
 
 _ROWS = {"weekly": WEEKLY, "labels": LABELLED}

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 
 from bookreader_backup_assets.actions.installation import Installation
-from bookreader_backup_assets.actions.replicate import SAME_BYTES
 from bookreader_backup_assets.actions.replicate_set import (
     SetReplica,
     compare_set,
@@ -16,6 +15,7 @@ from bookreader_backup_assets.actions.replicate_set import (
 )
 from bookreader_backup_assets.core.artifact import Entry
 from bookreader_backup_assets.core.check import Outcome, Verdict
+from bookreader_backup_assets.core.manifest import SAME_BYTES
 from bookreader_backup_assets.defs.steps import check_result, failures_shown
 from bookreader_backup_assets.settings import Settings
 from bookreader_backup_assets.vaults.base import Vault

@@ -122,6 +122,12 @@ class ConfigRow(Row):
 
     git: Copy | None = None
 
+    @model_validator(mode="after")
+    def _always_encrypted(self) -> Self:
+        if self.encrypt is False:
+            raise ValueError("without `encrypt = false`: the configuration is always encrypted")
+        return self
+
 
 class CodeRow(Row):
     """The repository, weekly."""

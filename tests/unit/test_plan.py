@@ -130,6 +130,7 @@ DIGESTS = "postgresql.digests: it must be true, false, or a list of tables such 
         ('weekday = "sunday"', 'weekday = "sun"', _line("[weekly]") + 1, "weekly.weekday: Input should be"),
         ("minute = 5", "minute = 60", _line("minute"), "logs.minute: Input should be less than"),
         ("[redis]", "[redis]\ngit = { days = 3 }", REDIS + 1, "redis.git: only [config] goes to a git"),
+        ("[config]", "[config]\nencrypt = false", _line("[config]"), "config: it must be without `encrypt"),
         ("[redis]", "[redis]\ndigests = true", REDIS + 1, "redis.digests: unknown; there may be: at"),
         ("rpo_hours = 26", "rpo_hours = 0", DUMP + 2, "postgresql.rpo_hours: Input"),
         ("rpo_hours = 26", "rpo_hours = 'day'", DUMP + 2, "postgresql.rpo_hours: Input"),
